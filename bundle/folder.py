@@ -1,0 +1,107 @@
+"""Reads the files of one folder into memory, trusting nothing in it. Knows nothing about what the files mean.
+
+A file is opened once; what is checked and what is returned are the same bytes.
+"""
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from bundle.errors import BundleError
+from bundle.manifest import FILES, MANIFEST, FileEntry, Manifest, decode_manifest
+
+__all__ = ["read_folder"]
+
+_MIB = 2**20
+LARGEST_BYTES = {
+    MANIFEST: _MIB,
+    "encoder.onnx": 1024 * _MIB,
+    "decoder.onnx": 1024 * _MIB,
+    "source.json": 64 * _MIB,
+    "target.json": 64 * _MIB,
+    "golden.json": 64 * _MIB,
+}
+
+
+def read_folder(folder: Path) -> tuple[Manifest, bytes, dict[str, bytes]]:
+    """Return the manifest, its bytes, and the bytes of every other file, all as the manifest lists them.
+
+    Raises BundleError where the folder holds anything else, or is not named after its manifest's name and
+    version.
+    """
+    path = folder.absolute()
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        raise BundleError(f"{path.name}: cannot be opened: {error.strerror}; a folder is allowed") from error
+    try:
+        _check_names(descriptor)
+        manifest_bytes = _read(descriptor, MANIFEST)
+        manifest = decode_manifest(manifest_bytes)
+        _check_place(manifest, path)
+        check_listed(manifest)
+        files = {name: _read(descriptor, name, manifest.files[name]) for name in FILES}
+    finally:
+        os.close(descriptor)
+    return manifest, manifest_bytes, files
+
+
+def check_listed(manifest: Manifest) -> None:
+    """Raise BundleError unless the manifest lists exactly the files of a bundle."""
+    if set(manifest.files) != set(FILES):
+        raise BundleError(
+            f"{MANIFEST}: files lists {sorted(manifest.files)}; exactly {sorted(FILES)} are allowed"
+        )
+
+
+def _check_names(descriptor: int) -> None:
+    found, allowed = set(os.listdir(descriptor)), {MANIFEST, *FILES}
+    for name in sorted(allowed - found):
+        raise BundleError(f"{name}: missing; a bundle holds exactly {sorted(allowed)}")
+    for name in sorted(found - allowed):
+        raise BundleError(f"{name[:64]!r}: not a file of a bundle, which holds exactly {sorted(allowed)}")
+
+
+def _check_place(manifest: Manifest, path: Path) -> None:
+    place = f"{path.parent.name}/{path.name}"
+    if place != f"{manifest.name}/{manifest.version}":
+        raise BundleError(
+            f"{MANIFEST}: describes {manifest.name}/{manifest.version}, but lies in the folder {place}; "
+            "a folder named after the manifest's name and version is allowed"
+        )
+
+
+def _read(folder: int, name: str, entry: FileEntry | None = None) -> bytes:
+    """Return a file's bytes; `folder` is a descriptor. A link is refused and a pipe never waited for."""
+    try:
+        descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        with os.fdopen(descriptor, "rb") as file:
+            _check_status(name, os.fstat(descriptor), entry)
+            data = file.read(LARGEST_BYTES[name] + 1 if entry is None else entry.size + 1)
+    except OSError as error:
+        raise BundleError(f"{name}: cannot be read: {error.strerror}; a regular file is allowed") from error
+    if entry is not None:
+        check_bytes(name, data, entry)
+    return data
+
+
+def _check_status(name: str, status: os.stat_result, entry: FileEntry | None) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise BundleError(f"{name}: not a regular file; only regular files are allowed")
+    if status.st_nlink != 1:
+        raise BundleError(f"{name}: has {status.st_nlink} hard links; 1 is allowed")
+    if status.st_size > LARGEST_BYTES[name]:
+        raise BundleError(f"{name}: {status.st_size} bytes; at most {LARGEST_BYTES[name]} are allowed")
+    if entry is not None and status.st_size != entry.size:
+        raise BundleError(f"{name}: {status.st_size} bytes; the manifest allows exactly {entry.size}")
+
+
+def check_bytes(name: str, data: bytes, entry: FileEntry) -> None:
+    """Raise BundleError unless the bytes are those that the manifest lists."""
+    if len(data) != entry.size:
+        raise BundleError(f"{name}: {len(data)} bytes; the manifest allows exactly {entry.size}")
+    if hashlib.sha256(data).hexdigest() != entry.sha256:
+        raise BundleError(
+            f"{name}: its SHA-256 is not the one in the manifest; only those very bytes are allowed"
+        )

@@ -1,0 +1,211 @@
+"""What a bundle says about itself. Constraints live in the types.
+
+Knows nothing about folders, graphs or tokenizers.
+
+Letters of shapes: B batch, S source length, R rows, H hidden, V target tokens that can be emitted.
+"""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from bundle import strict_json
+from bundle.errors import BundleError
+
+__all__ = [
+    "FILES",
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "Architecture",
+    "DataSource",
+    "FileEntry",
+    "Graph",
+    "Limits",
+    "Manifest",
+    "ModelCard",
+    "Profile",
+    "Score",
+    "Tensor",
+    "Vocabulary",
+    "decode_manifest",
+    "encode_manifest",
+]
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+FILES = (
+    "encoder.onnx",
+    "decoder.onnx",
+    "source.json",
+    "target.json",
+    "golden.json",
+)  # and MANIFEST, nothing else
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z")]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Line = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
+Prose = Annotated[str, msgspec.Meta(max_length=16_384)]
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+Version = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+Size = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
+LayerCount = Annotated[int, msgspec.Meta(ge=1, le=64)]
+Rows = Annotated[int, msgspec.Meta(ge=3, le=2**24)]  # of an embedding
+TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**24)]
+Length = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+TensorName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
+Dimension = (
+    Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | Annotated[str, msgspec.Meta(pattern=r"^[A-Z]\Z")]
+)
+
+
+class DataSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Data that the model learnt from."""
+
+    name: Line
+    licence: Line
+    split: Line
+    examples: Count
+    sha256: Sha256
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One measured result."""
+
+    dataset: Line
+    metric: Line
+    value: float
+    sources: Count  # distinct inputs that were scored
+    decoding: Line
+
+
+class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the model comes from and how good it is."""
+
+    title: Line
+    description: Prose
+    licence: Line
+    data: tuple[DataSource, ...]
+    scores: tuple[Score, ...]
+    training_commit: Line
+    recipe: dict[str, Any]  # the recipe that trained the model, as it was read
+
+
+class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The network's kind and sizes."""
+
+    cell: Literal["lstm", "gru", "rnn"]
+    encoder_layers: LayerCount
+    decoder_layers: LayerCount
+    embedding_size: Size
+    hidden_size: Size  # H, of the decoder
+    bidirectional: bool  # the encoder reads both ways
+    attention: Literal["none"]
+    parameters: Count
+
+
+class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sizes and special ids.
+
+    Target ids 0..target_size-2 can be emitted and have an output column (V = target_size - 1); the last id,
+    `<S>`, can be read and never emitted.
+    """
+
+    source_size: Rows
+    target_size: Rows  # rows of the decoder's embedding
+    source_pad_id: TokenId
+    source_unknown_id: TokenId
+    start_id: TokenId
+    end_id: TokenId
+    unknown_id: TokenId  # of the target
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "source_pad_id": 0,
+            "source_unknown_id": 1,
+            "end_id": 0,
+            "unknown_id": 1,
+            "start_id": self.target_size - 1,
+        }
+        for field, token_id in allowed.items():
+            if getattr(self, field) != token_id:
+                raise ValueError(f"{field} is {getattr(self, field)}; {token_id} is allowed")
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Longest sequences, in tokens."""
+
+    max_source_length: Length
+    max_target_length: Length  # `<E>` not counted
+
+
+class Tensor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An input or output of a graph; a letter in the shape is a dimension known only when the graph runs."""
+
+    name: TensorName
+    dtype: Literal["float32", "int64", "int32"]
+    shape: Annotated[tuple[Dimension, ...], msgspec.Meta(max_length=8)]
+
+
+class Graph(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One ONNX file and its tensors, in the order of the file."""
+
+    file: Line
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How numbers are computed, and how far a token's score may lie from the one that PyTorch gave."""
+
+    name: Literal["fp32", "int8", "fp16"]
+    score_tolerance: Annotated[float, msgspec.Meta(ge=0, le=10)]  # natural-log units
+
+
+class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Size in bytes and SHA-256 in lower-case hex of one file."""
+
+    size: Annotated[int, msgspec.Meta(ge=1, le=2**40)]
+    sha256: Sha256
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything needed to read a bundle. `files` lists the other files; the writer fills it."""
+
+    format_version: int = FORMAT_VERSION
+    name: Name
+    version: Version
+    card: ModelCard
+    architecture: Architecture
+    vocabulary: Vocabulary
+    limits: Limits
+    encoder: Graph
+    decoder: Graph
+    profiles: Annotated[tuple[Profile, ...], msgspec.Meta(min_length=1, max_length=3)]
+    files: dict[str, FileEntry]
+
+    def __post_init__(self) -> None:
+        names = [profile.name for profile in self.profiles]
+        if len(set(names)) != len(names):
+            raise ValueError(f"profiles {names} repeat a name; each is allowed once")
+
+
+class _Format(msgspec.Struct, frozen=True):
+    format_version: int
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """Read manifest.json, its format version first: another one has other fields. Raises BundleError."""
+    found = strict_json.decode(MANIFEST, data, _Format).format_version
+    if found != FORMAT_VERSION:
+        raise BundleError(f"{MANIFEST}: format_version is {found}; {FORMAT_VERSION} is allowed")
+    return strict_json.decode(MANIFEST, data, Manifest)
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Write manifest.json, and read it back: nothing is written that a reader refuses. Raises BundleError."""
+    data = strict_json.encode(manifest)
+    if decode_manifest(data) != manifest:
+        raise BundleError(
+            f"{MANIFEST}: does not survive JSON; strings, finite numbers, lists and tables are allowed"
+        )
+    return data

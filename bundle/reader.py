@@ -1,0 +1,118 @@
+"""Reads a bundle: every byte is checked before anything is built from it. Knows nothing about running graphs.
+
+What cannot be known without running them, that a model gives its golden cases, is left to the service.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle.errors import BundleError
+from bundle.folder import check_bytes, check_listed, read_folder
+from bundle.golden import Golden, decode_golden
+from bundle.graphs import check_graph, decoder_graph, encoder_graph
+from bundle.manifest import MANIFEST, Graph, Manifest
+from bundle.text import END, PAD, START, UNKNOWN, SourceText, TargetText
+
+__all__ = ["Bundle", "BundleError", "assemble", "read_bundle"]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One model version in memory, checked. `encoder` and `decoder` are serialised ONNX models."""
+
+    manifest: Manifest
+    digest: str  # SHA-256 of the manifest's bytes in lower-case hex; names the bundle exactly
+    encoder: bytes
+    decoder: bytes
+    source: SourceText
+    target: TargetText
+    golden: Golden
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read the bundle in `folder`, named `<name>/<version>` after its manifest. Raises BundleError."""
+    return assemble(*read_folder(folder))
+
+
+def assemble(manifest: Manifest, manifest_bytes: bytes, files: Mapping[str, bytes]) -> Bundle:
+    """Build a bundle from bytes. Raises BundleError where any part disagrees with another."""
+    check_listed(manifest)
+    for name, entry in manifest.files.items():
+        check_bytes(name, files[name], entry)
+    source, target = SourceText(files["source.json"]), TargetText(files["target.json"])
+    bundle = Bundle(
+        manifest=manifest,
+        digest=hashlib.sha256(manifest_bytes).hexdigest(),
+        encoder=files["encoder.onnx"],
+        decoder=files["decoder.onnx"],
+        source=source,
+        target=target,
+        golden=decode_golden(files["golden.json"]),
+    )
+    _check_vocabulary(bundle)
+    _check_graphs(bundle)
+    _check_golden(bundle)
+    return bundle
+
+
+def _check_vocabulary(bundle: Bundle) -> None:
+    vocabulary = bundle.manifest.vocabulary
+    for text, size in ((bundle.source, vocabulary.source_size), (bundle.target, vocabulary.target_size)):
+        if len(text.tokens) != size:
+            raise BundleError(f"{text.file}: {len(text.tokens)} tokens; the manifest allows exactly {size}")
+    for text, token_id, special in (
+        (bundle.source, vocabulary.source_pad_id, PAD),
+        (bundle.source, vocabulary.source_unknown_id, UNKNOWN),
+        (bundle.target, vocabulary.end_id, END),
+        (bundle.target, vocabulary.unknown_id, UNKNOWN),
+        (bundle.target, vocabulary.start_id, START),
+    ):
+        if text.tokens[token_id] != special:
+            raise BundleError(
+                f"{text.file}: token {token_id} is {text.tokens[token_id][:64]!r}; {special!r} is allowed"
+            )
+
+
+def _check_graphs(bundle: Bundle) -> None:
+    manifest, vocabulary = bundle.manifest, bundle.manifest.vocabulary
+    encoder, decoder = encoder_graph(manifest.architecture), decoder_graph(manifest.architecture, vocabulary)
+    _check_declared("encoder", manifest.encoder, encoder)
+    _check_declared("decoder", manifest.decoder, decoder)
+    check_graph(encoder, bundle.encoder, "source", vocabulary.source_size)
+    check_graph(decoder, bundle.decoder, "token", vocabulary.target_size)
+
+
+def _check_declared(field: str, declared: Graph, allowed: Graph) -> None:
+    if declared != allowed:
+        names = [tensor.name for tensor in allowed.inputs + allowed.outputs]
+        raise BundleError(
+            f"{MANIFEST}: {field} is not the graph that architecture and vocabulary call for; allowed is "
+            f"{allowed.file} with {names}, dtypes and shapes as in bundle/graphs.py"
+        )
+
+
+def _check_golden(bundle: Bundle) -> None:
+    limits, vocabulary = bundle.manifest.limits, bundle.manifest.vocabulary
+    for number, case in enumerate(bundle.golden.cases):
+        place = f"golden.json: case {number}"
+        if list(case.source_ids) != bundle.source.encode(case.text):
+            raise BundleError(
+                f"{place}: source_ids are not what source.json makes of the text; only those are allowed"
+            )
+        if len(case.source_ids) > limits.max_source_length:
+            raise BundleError(
+                f"{place}: {len(case.source_ids)} source_ids; at most {limits.max_source_length} are allowed"
+            )
+        if max(case.target_ids) >= vocabulary.start_id:
+            raise BundleError(
+                f"{place}: target id {max(case.target_ids)}; 0..{vocabulary.start_id - 1} are allowed"
+            )
+        if vocabulary.end_id in case.target_ids[:-1]:
+            raise BundleError(f"{place}: target_ids go on after {END}; it is allowed only at the end")
+        emitted = len(case.target_ids) - (case.target_ids[-1] == vocabulary.end_id)
+        if emitted > limits.max_target_length:
+            raise BundleError(
+                f"{place}: {emitted} target tokens; at most {limits.max_target_length} are allowed"
+            )

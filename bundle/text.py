@@ -1,0 +1,165 @@
+"""Text to ids and ids to text, through the `tokenizers` library; the bundle's JSON decides everything.
+
+Knows nothing about folders, graphs or lengths. Texts hold no lone surrogates; the wire has none.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+from bundle.errors import BundleError
+from bundle.strict_json import refuse_loose_json
+
+__all__ = ["END", "PAD", "START", "UNKNOWN", "SourceText", "TargetText", "build_source", "build_target"]
+
+PAD, UNKNOWN, END, START = "<pad>", "<unk>", "<E>", "<S>"
+
+Level = Literal["char", "word"]
+
+
+class _Text:
+    """A checked tokenizer. Raises BundleError unless it encodes every text, whole and always the same."""
+
+    file: str
+
+    def __init__(self, json_bytes: bytes) -> None:
+        refuse_loose_json(self.file, json_bytes)
+        try:
+            self._tokenizer = Tokenizer.from_buffer(json_bytes)
+        except ValueError as error:
+            raise BundleError(f"{self.file}: not a tokenizer: {error}") from error
+        self._check_settings()
+        self.tokens: tuple[str, ...] = self._read_tokens()
+        self._check_encoding()
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text of any length: never padded, never cut, no special id added.
+
+        The work is done in the caller's thread. The library's batch calls start a pool of threads, even for one
+        text, that would compete with decoding.
+        """
+        return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def normalise(self, text: str) -> str:
+        """Return the text as the vocabulary spells it."""
+        normalizer = self._tokenizer.normalizer
+        return text if normalizer is None else normalizer.normalize_str(text)
+
+    def pieces(self, text: str) -> list[str]:
+        """Return the normalised text cut up as `encode` cuts it before it looks anything up."""
+        pre_tokenizer = self._tokenizer.pre_tokenizer
+        normalised = self.normalise(text)
+        if pre_tokenizer is None:
+            return [normalised]
+        return [piece for piece, _ in pre_tokenizer.pre_tokenize_str(normalised)]
+
+    def _check_settings(self) -> None:
+        if self._tokenizer.truncation is not None or self._tokenizer.padding is not None:
+            raise BundleError(f"{self.file}: truncation or padding is set; null is allowed")
+        if self._tokenizer.get_added_tokens_decoder():
+            raise BundleError(
+                f"{self.file}: added_tokens would turn a user's text into special ids; none are allowed"
+            )
+        if getattr(self._tokenizer.model, "dropout", None) is not None:
+            raise BundleError(f"{self.file}: dropout makes the ids of a text random; null is allowed")
+
+    def _read_tokens(self) -> tuple[str, ...]:
+        by_id = {token_id: token for token, token_id in self._tokenizer.get_vocab().items()}
+        size = self._tokenizer.get_vocab_size()
+        if sorted(by_id) != list(range(size)):
+            raise BundleError(
+                f"{self.file}: {size} tokens lack some of the ids 0..{size - 1}; each is allowed once"
+            )
+        return tuple(by_id[token_id] for token_id in range(size))
+
+    def _check_encoding(self) -> None:
+        for special in (PAD, END, START):
+            try:
+                ids = self.encode(f"{special} \U0010fffd")
+            except Exception as error:  # all that the library raises where the model lacks its unknown token
+                raise BundleError(f"{self.file}: cannot encode unknown text: {error}") from error
+            if any(self.tokens[token_id] == special for token_id in ids):
+                raise BundleError(
+                    f"{self.file}: a user's text {special!r} becomes the special id; any other id is allowed"
+                )
+
+
+class SourceText(_Text):
+    """source.json: text to source ids."""
+
+    file = "source.json"
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return what `encode` gives for each text."""
+        return [self.encode(text) for text in texts]
+
+
+class TargetText(_Text):
+    """target.json: target ids to text, and back for texts whose score is asked."""
+
+    file = "target.json"
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of target ids, each spelled out, `<E>` too.
+
+        Raises ValueError for ids outside 0..n-1.
+        """
+        if ids and not 0 <= min(ids) <= max(ids) < len(self.tokens):
+            raise ValueError(f"token ids {min(ids)}..{max(ids)}; 0..{len(self.tokens) - 1} are allowed")
+        return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def build_source(
+    tokens: Sequence[str], level: Level, lowercase: bool = False, *, strip_accents: bool = False
+) -> bytes:
+    """Return source.json for a vocabulary: `<pad>` 0, `<unk>` 1, then the tokens in their order.
+
+    Raises ValueError for tokens that repeat or that no text can ever give.
+    """
+    return _build((PAD, UNKNOWN, *tokens), level, lowercase, strip_accents)
+
+
+def build_target(
+    tokens: Sequence[str], level: Level, lowercase: bool = False, *, strip_accents: bool = False
+) -> bytes:
+    """Return target.json for a vocabulary: `<E>` 0, `<unk>` 1, the tokens in their order, `<S>` last.
+
+    Text is decoded with spaces between words, and with nothing between characters. Raises ValueError as
+    `build_source` does.
+    """
+    return _build((END, UNKNOWN, *tokens, START), level, lowercase, strip_accents)
+
+
+def _build(tokens: Sequence[str], level: Level, lowercase: bool, strip_accents: bool) -> bytes:
+    if len(set(tokens)) != len(tokens):
+        twice = next(token for token in tokens if tokens.count(token) > 1)
+        raise ValueError(f"token {twice!r} is given twice; once is allowed")
+    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token=UNKNOWN))
+    tokenizer.normalizer = normalizers.Sequence(_normalisation(level, lowercase, strip_accents))
+    if level == "char":
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        tokenizer.decoder = decoders.Fuse()
+    else:
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        tokenizer.decoder = None  # the library then joins with spaces
+    for token_id, token in enumerate(tokens):
+        if token in (PAD, UNKNOWN, END, START) or (level == "char" and token.isspace()):
+            continue  # never from text, or only from the middle of one
+        if tokenizer.encode(token, add_special_tokens=False).ids != [token_id]:
+            raise ValueError(
+                f"token {token!r} can never come from text; normalised tokens of one {level} are allowed"
+            )
+    return tokenizer.to_str(pretty=True).encode()
+
+
+def _normalisation(level: Level, lowercase: bool, strip_accents: bool) -> list[normalizers.Normalizer]:
+    steps: list[normalizers.Normalizer] = []
+    if lowercase:
+        steps.append(normalizers.Lowercase())
+    if strip_accents:
+        steps += [normalizers.NFD(), normalizers.StripAccents()]
+    steps += [normalizers.NFC(), normalizers.Strip()]
+    if level == "word":  # last, on the final spelling: a user may type what a special token is called
+        steps += [normalizers.Replace(special, UNKNOWN) for special in (PAD, END, START)]
+    return steps

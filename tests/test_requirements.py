@@ -1,0 +1,94 @@
+"""The locks: they agree with each other and with what they were made from, and anyone can install them."""
+
+import re
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+FOLDER = Path(__file__).parent.parent / "requirements"
+LOCKS = ["serving-cpu", "serving-gpu", "training", "dev"]
+NEVER_SERVED = {"torch", "lightning-fabric", "onnx", "pytest", "grpcio-tools"}
+
+
+def requirements(text: str) -> dict[str, Requirement]:
+    """The requirements of a requirements file by name; options, hashes and comments left out."""
+    lines = (re.sub(r"(\s#.*|\s*\\)$", "", line) for line in text.splitlines())
+    parsed = [Requirement(line) for line in lines if re.match(r"[A-Za-z]", line)]
+    return {canonicalize_name(requirement.name): requirement for requirement in parsed}
+
+
+def asked(name: str) -> dict[str, Requirement]:
+    """What `name`.in asks for, with the files that it includes."""
+    text = (FOLDER / f"{name}.in").read_text()
+    found = requirements(text)
+    for included in re.findall(r"^-r (.+)\.in$", text, re.MULTILINE):
+        found |= asked(included)
+    return found
+
+
+def locked(name: str) -> dict[str, Requirement]:
+    return requirements((FOLDER / f"{name}.txt").read_text())
+
+
+def disagreements(locks: list[dict[str, Requirement]]) -> set[str]:
+    """The packages that two of the locks pin at different versions."""
+    pins: dict[str, set[str]] = {}
+    for lock in locks:
+        for name, requirement in lock.items():
+            pins.setdefault(name, set()).add(str(requirement.specifier))
+    return {name for name, versions in pins.items() if len(versions) > 1}
+
+
+def strays(text: str) -> list[str]:
+    """Lines that only the machine on which the lock was made understands."""
+    return re.findall(r"^.*(?:://|file:|--(?:extra-)?index|--find-links|\s/\w+/).*$", text, re.MULTILINE)
+
+
+def test_the_locks_agree() -> None:
+    assert disagreements([locked(name) for name in LOCKS]) == set()
+
+
+def test_locks_that_disagree_are_seen() -> None:
+    assert disagreements([requirements("a==1\nb==1"), requirements("b==2 \\\n    --hash=sha256:0")]) == {"b"}
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_pins_what_was_asked(name: str) -> None:
+    pins = locked(name)
+    for package, requirement in asked(name).items():
+        (pin,) = pins[package].specifier
+        assert pin.operator == "=="
+        assert requirement.specifier.contains(pin.version), f"{package} {pin.version} is not {requirement}"
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_names_no_place(name: str) -> None:
+    assert strays((FOLDER / f"{name}.txt").read_text()) == []
+
+
+def test_places_in_a_lock_are_seen() -> None:
+    planted = [
+        "--find-links /srv/wheels",
+        "torch @ file:///srv/torch.whl",
+        "--index-url https://packages.test/",
+    ]
+    assert strays("\n".join(["numpy==2.4.6  # via onnx", *planted])) == planted
+
+
+@pytest.mark.parametrize("name", ["serving-cpu", "serving-gpu"])
+def test_a_serving_lock_has_hashes_and_nothing_that_makes_models(name: str) -> None:
+    text = (FOLDER / f"{name}.txt").read_text()
+    assert set(locked(name)) & NEVER_SERVED == set()
+    assert len(re.findall(r"\\\n +--hash=sha256:[^\n]+\n(?! +--hash)", text)) == len(locked(name))
+
+
+def test_only_one_onnxruntime_in_a_lock() -> None:
+    for name in LOCKS:
+        assert len(locked(name).keys() & {"onnxruntime", "onnxruntime-gpu"}) == 1
+
+
+def test_training_leaves_the_cuda_packages_to_the_wheel_of_torch() -> None:
+    for name in ("training", "dev"):
+        assert [p for p in locked(name) if re.match(r"cuda-|nvidia-|triton$", p)] == []

@@ -1,0 +1,102 @@
+"""A checkpoint: one safetensors file that holds everything a run needs to go on, or a model to be exported.
+
+Tensors are the file's tensors; everything else is JSON in its metadata. No pickle. A file is written beside
+its name, forced to disk and renamed, so that whatever kills the process leaves the old one or the new one whole.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import safetensors
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from bundle.text import SourceText, TargetText
+from training.atomic import write_atomically
+from training.model import Seq2Seq
+from training.recipe import Recipe
+
+FORMAT = "chairlift-checkpoint-1"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used: it is missing, damaged, or of another format."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """`tensors` by dotted name (`model.`, `average.`, `optimizer.`, `generator.`); `state` is plain data."""
+
+    recipe: Recipe
+    source_text: bytes  # tokenizers files
+    target_text: bytes
+    tensors: dict[str, Tensor]
+    state: dict[str, Any]
+
+    def group(self, name: str) -> dict[str, Tensor]:
+        """The tensors under one name, without that name."""
+        return {key.removeprefix(f"{name}."): t for key, t in self.tensors.items() if key.startswith(f"{name}.")}
+
+    def texts(self) -> tuple[SourceText, TargetText]:
+        """How its model reads and writes."""
+        return SourceText(self.source_text), TargetText(self.target_text)
+
+    def model(self) -> Seq2Seq:
+        """The network with the weights under `model.`, ready to predict."""
+        source, target = self.texts()
+        model = Seq2Seq(len(source.tokens), len(target.tokens), self.recipe.model)
+        model.load_state_dict(self.group("model"))
+        return model.eval()
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes atomically: a reader sees the file before or the file after, never a part."""
+    metadata = {
+        "format": FORMAT,
+        "recipe": msgspec.json.encode(checkpoint.recipe).decode(),
+        "source_text": checkpoint.source_text.decode(),
+        "target_text": checkpoint.target_text.decode(),
+        "state": msgspec.json.encode(checkpoint.state).decode(),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    write_atomically(path, save(tensors, metadata))
+
+
+def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
+    """Reads a checkpoint. Raises CheckpointError when it is missing, damaged or of another format."""
+    try:
+        with safetensors.safe_open(path, framework="pt", device=device) as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: format {metadata.get('format')!r}; expected {FORMAT!r}")
+    try:
+        return Checkpoint(
+            recipe=msgspec.json.decode(metadata["recipe"], type=Recipe),
+            source_text=metadata["source_text"].encode(),
+            target_text=metadata["target_text"].encode(),
+            tensors=tensors,
+            state=msgspec.json.decode(metadata["state"]),
+        )
+    except (KeyError, msgspec.DecodeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def generator_tensors() -> dict[str, Tensor]:
+    """The state of every random generator that the model draws from."""
+    states = {"generator.cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["generator.cuda"] = torch.cuda.get_rng_state()
+    return states
+
+
+def restore_generators(tensors: dict[str, Tensor]) -> None:
+    """Puts the generators back to where `generator_tensors` saw them. Raises KeyError when one is missing."""
+    torch.set_rng_state(tensors["cpu"].cpu())
+    if torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda"].cpu())

@@ -1,0 +1,211 @@
+"""Text pairs: read from tab-separated files, audited, and turned into arrays of token ids.
+
+Knows nothing of models. A file holds a source, then one or more targets, a line, separated by tabs (UTF-8).
+"""
+
+import hashlib
+import random
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bundle.text import SourceText, TargetText
+from training.recipe import Files, Limits, Recipe, Reverse
+
+MAX_BAD_SHARE = 0.05
+MAX_LINE_CHARACTERS = 10_000
+
+
+class DataError(ValueError):
+    """The data cannot be trained on: the caller's fault. The text names the file and the lines."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A source and every target that is right for it."""
+
+    source: str
+    targets: tuple[str, ...]
+
+
+@dataclass
+class Split:
+    """The pairs of one file, and what was wrong with its lines."""
+
+    name: str
+    pairs: list[Pair]
+    sha256: str
+    bad_lines: list[tuple[int, str]] = field(default_factory=list)
+    repeated: int = 0
+
+    @property
+    def examples(self) -> int:
+        """Source-target pairs, each target counted."""
+        return sum(len(pair.targets) for pair in self.pairs)
+
+    def by_source(self) -> dict[str, tuple[str, ...]]:
+        """All targets of each source, over all its lines."""
+        grouped: dict[str, dict[str, None]] = {}
+        for pair in self.pairs:
+            grouped.setdefault(pair.source, {}).update(dict.fromkeys(pair.targets))
+        return {source: tuple(targets) for source, targets in grouped.items()}
+
+
+def load_splits(recipe: Recipe, folder: Path | None = None) -> dict[str, Split]:
+    """The splits of a recipe: train and dev, and test where there is one. `folder` replaces the recipe's.
+
+    Raises DataError when a file is missing or empty, or when more than 5 % of its lines are bad.
+    """
+    if isinstance(recipe.data, Reverse):
+        return _reversed_strings(recipe.data, recipe.training.seed)
+    home = folder or Path(recipe.data.folder)
+    return {name: read_split(home / file, name) for name, file in _named_files(recipe.data) if file}
+
+
+def _named_files(data: Files) -> tuple[tuple[str, str], ...]:
+    return ("train", data.train), ("dev", data.dev), ("test", data.test)
+
+
+def read_split(path: Path, name: str) -> Split:
+    """Reads one file. Bad lines are left out and listed with their number and reason."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    split = Split(name, [], hashlib.sha256(content).hexdigest())
+    lines = content.removeprefix(b"\xef\xbb\xbf").splitlines()
+    seen: set[tuple[str, str]] = set()
+    for number, line in enumerate(lines, start=1):
+        columns, reason = _columns(line)
+        if reason:
+            split.bad_lines.append((number, reason))
+            continue
+        source, *targets = columns
+        fresh = [target for target in dict.fromkeys(targets) if (source, target) not in seen]
+        split.repeated += len(targets) - len(fresh)
+        seen.update((source, target) for target in fresh)
+        if fresh:
+            split.pairs.append(Pair(source, tuple(fresh)))
+    if not split.pairs:
+        raise DataError(f"{path}: no usable line; expected: source TAB target [TAB target ...]")
+    if len(split.bad_lines) > MAX_BAD_SHARE * len(lines):
+        shown = "; ".join(f"line {number}: {reason}" for number, reason in split.bad_lines[:5])
+        raise DataError(f"{path}: {len(split.bad_lines)} of {len(lines)} lines are bad ({shown})")
+    return split
+
+
+def _columns(line: bytes) -> tuple[list[str], str]:
+    """The columns of a line, or the reason why it is bad."""
+    if len(line) > MAX_LINE_CHARACTERS:
+        return [], f"{len(line)} bytes; at most {MAX_LINE_CHARACTERS}"
+    try:
+        text = line.decode("utf-8")
+    except UnicodeDecodeError:
+        return [], "not UTF-8"
+    columns = [" ".join(column.split(" ")).strip() for column in text.split("\t")]
+    if len(columns) < 2:
+        return [], "no tab"
+    if not all(columns):
+        return [], "an empty column"
+    if any(unicodedata.category(character) == "Cc" for column in columns for character in column):
+        return [], "a control character"
+    return columns, ""
+
+
+def _reversed_strings(task: Reverse, seed: int) -> dict[str, Split]:
+    """Distinct random strings of 1 to max_length letters, with their reverses; no string is in two splits."""
+    chance = random.Random(seed)
+    wanted = {"train": task.train, "dev": task.dev, "test": task.test}
+    strings: dict[str, None] = {}
+    for _ in range(20 * sum(wanted.values())):
+        strings["".join(chance.choices(task.alphabet, k=chance.randint(1, task.max_length)))] = None
+        if len(strings) == sum(wanted.values()):
+            break
+    else:
+        raise DataError(f"data.train + dev + test: fewer than {sum(wanted.values())} distinct strings exist")
+    drawn = list(strings)
+    chance.shuffle(drawn)  # the rare short strings are drawn early: spread them over the splits
+    splits = {}
+    for name, count in wanted.items():
+        pairs = [Pair(text, (text[::-1],)) for text in (drawn.pop() for _ in range(count))]
+        splits[name] = Split(name, pairs, hashlib.sha256("\n".join(p.source for p in pairs).encode()).hexdigest())
+    return splits
+
+
+def audit(splits: dict[str, Split]) -> dict[str, object]:
+    """What a person should know of the data before training on it; sources shared by two splits are leaks."""
+    report: dict[str, object] = {}
+    for name, split in splits.items():
+        grouped = split.by_source()
+        report[name] = {
+            "sources": len(grouped),
+            "examples": split.examples,
+            "sources_with_several_targets": sum(len(targets) > 1 for targets in grouped.values()),
+            "repeated_pairs_dropped": split.repeated,
+            "bad_lines": [{"line": number, "reason": reason} for number, reason in split.bad_lines],
+            "sha256": split.sha256,
+        }
+    names = list(splits)
+    for first, second in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
+        shared = sorted(splits[first].by_source().keys() & splits[second].by_source().keys())
+        report[f"sources_in_both_{first}_and_{second}"] = {"count": len(shared), "first": shared[:10]}
+    return report
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Pairs as padded arrays. N examples, S and T the longest source and target."""
+
+    source: np.ndarray  # [N, S] int64, padded with 0
+    source_lengths: np.ndarray  # [N] int64
+    target: np.ndarray  # [N, T] int64, <S> and <E> left out, padded with 0
+    target_lengths: np.ndarray  # [N] int64
+    too_long: int = 0
+
+    def __len__(self) -> int:
+        return len(self.source_lengths)
+
+
+def to_examples(split: Split, source: SourceText, target: TargetText, limits: Limits) -> Examples:
+    """One example a source-target pair; pairs that are empty or over the limits are left out and counted."""
+    flat = [(pair.source, text) for pair in split.pairs for text in pair.targets]
+    sources = source.encode_many([text for text, _ in flat])
+    kept = [
+        (ids, target_ids)
+        for ids, (_, text) in zip(sources, flat, strict=True)
+        if 0 < len(ids) <= limits.max_source_length
+        and 0 < len(target_ids := target.encode(text)) <= limits.max_target_length
+    ]
+    if not kept:
+        raise DataError(f"{split.name}: every pair is empty or over the limits")
+    return Examples(*_padded([ids for ids, _ in kept]), *_padded([ids for _, ids in kept]), len(flat) - len(kept))
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    lengths = np.array([len(row) for row in rows], dtype=np.int64)
+    array = np.zeros((len(rows), lengths.max()), dtype=np.int64)
+    for index, row in enumerate(rows):
+        array[index, : len(row)] = row
+    return array, lengths
+
+
+def batch_order(examples: Examples, batch_size: int, bucket_width: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Indices of each batch of an epoch: a pure function of its arguments.
+
+    Sources in one batch share a length bucket (`bucket_width` lengths wide; 1: no padding at all), and
+    targets there are of similar length.
+    """
+    chance = np.random.default_rng([seed, epoch])
+    shuffled = chance.permutation(len(examples))
+    bucket = (examples.source_lengths[shuffled] - 1) // bucket_width
+    ordered = shuffled[np.lexsort((examples.target_lengths[shuffled], bucket))]
+    edges = np.flatnonzero(np.diff(np.sort(bucket))) + 1
+    batches = [
+        part[start : start + batch_size]
+        for part in np.split(ordered, edges)
+        for start in range(0, len(part), batch_size)
+    ]
+    return [batches[index] for index in chance.permutation(len(batches))]

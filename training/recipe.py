@@ -1,0 +1,137 @@
+"""A recipe: everything that decides what a training run computes, read from one TOML file.
+
+Knows nothing of files other than the recipe itself, nor of tensors.
+"""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+Count = Annotated[int, Meta(ge=1)]
+Natural = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, lt=1)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+class RecipeError(ValueError):
+    """The recipe or an override of it is wrong: the caller's fault. The text names the key."""
+
+
+class Files(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="files", tag_field="kind"):
+    """Tab-separated files: a source, then one or more targets, a line."""
+
+    folder: str
+    train: str
+    dev: str
+    test: str = ""
+    name: str
+    licence: str
+
+
+class Reverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="reverse", tag_field="kind"):
+    """Random strings, each with its own reverse as the target: a task that is learnt in a minute."""
+
+    alphabet: str
+    max_length: Count
+    train: Count
+    dev: Count
+    test: Count
+
+
+class Text(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a text becomes tokens."""
+
+    level: Literal["char", "word"]
+    lowercase: bool = False
+    strip_accents: bool = False
+
+
+class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Sizes of the encoder-decoder."""
+
+    cell: Literal["lstm"] = "lstm"
+    embedding_size: Count
+    hidden_size: Count
+    encoder_layers: Count = 1
+    decoder_layers: Count = 1
+    bidirectional: bool = False
+    dropout: Share = 0.0
+
+
+class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the weights are found. A clip of 0 is no clip; an average_decay of 0 is no average."""
+
+    seed: Natural = 1
+    epochs: Count
+    patience_epochs: Count
+    batch_size: Count = 256
+    bucket_width: Count = 1
+    learning_rate: Positive = 1e-3
+    warmup_steps: Natural = 0
+    schedule: Literal["constant", "cosine"] = "cosine"
+    label_smoothing: Share = 0.0
+    clip_value: Annotated[float, Meta(ge=0)] = 0.0
+    clip_norm: Annotated[float, Meta(ge=0)] = 0.0
+    average_decay: Share = 0.0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    checkpoint_every_steps: Count = 200
+
+
+class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Longest texts, in tokens; longer pairs are left out of training, longer requests are refused."""
+
+    max_source_length: Count
+    max_target_length: Count
+
+
+class Card(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person should know of the model that comes out."""
+
+    title: str
+    description: str
+    licence: str = "Apache-2.0"
+
+
+class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model, from its data to its limits."""
+
+    card: Card
+    data: Files | Reverse
+    source: Text
+    target: Text
+    model: Model
+    training: Training
+    limits: Limits
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads a TOML recipe and applies overrides written `table.key=value` (value in TOML).
+
+    Raises RecipeError when the file cannot be read, or when a key or value is not allowed.
+    """
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+    for override in overrides:
+        _apply(tables, override)
+    try:
+        return msgspec.convert(tables, Recipe)
+    except msgspec.ValidationError as error:
+        raise RecipeError(f"{path}: {error}") from error
+
+
+def _apply(tables: dict[str, Any], override: str) -> None:
+    name, equals, text = override.partition("=")
+    table, dot, key = name.strip().partition(".")
+    if not (equals and dot and isinstance(tables.get(table), dict)):
+        raise RecipeError(f"override {override!r}: expected table.key=value, with a table of {sorted(tables)}")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()  # a bare word is a string
+    tables[table][key] = value

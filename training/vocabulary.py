@@ -1,0 +1,31 @@
+"""The vocabularies of a recipe, from its training texts.
+
+Knows nothing of models: the tokenizers files that it builds travel through checkpoint and bundle unchanged.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from bundle.text import SourceText, TargetText, build_source, build_target
+from training.data import Split
+from training.recipe import Recipe, Text
+
+
+def build_texts(recipe: Recipe, train: Split) -> tuple[bytes, bytes]:
+    """source.json and target.json: every token seen in training, the most frequent first."""
+    sources = _tokens(SourceText(_build(build_source, [], recipe.source)), (pair.source for pair in train.pairs))
+    targets = _tokens(
+        TargetText(_build(build_target, [], recipe.target)), (text for pair in train.pairs for text in pair.targets)
+    )
+    return _build(build_source, sources, recipe.source), _build(build_target, targets, recipe.target)
+
+
+def _build(builder, tokens: list[str], text: Text) -> bytes:  # type: ignore[no-untyped-def]
+    return builder(tokens, text.level, text.lowercase, strip_accents=text.strip_accents)
+
+
+def _tokens(reader: SourceText | TargetText, texts: Iterable[str]) -> list[str]:
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(reader.pieces(text))
+    return sorted(counts, key=lambda token: (-counts[token], token))
