@@ -76,9 +76,12 @@ def _read(folder: int, name: str, entry: FileEntry | None = None) -> bytes:
     """Return a file's bytes; `folder` is a descriptor. A link is refused and a pipe never waited for."""
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             _check_status(name, os.fstat(descriptor), entry)
-            data = file.read(LARGEST_BYTES[name] + 1 if entry is None else entry.size + 1)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                data = file.read(LARGEST_BYTES[name] + 1 if entry is None else entry.size + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise BundleError(f"{name}: cannot be read: {error.strerror}; a regular file is allowed") from error
     if entry is not None:

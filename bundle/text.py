@@ -34,10 +34,10 @@ class _Text:
         self._check_encoding()
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text of any length: never padded, never cut, no special id added.
+        """Return the ids of a text of any length: never padded or cut, no special id added.
 
-        The work is done in the caller's thread. The library's batch calls start a pool of threads, even for one
-        text, that would compete with decoding.
+        The work is done in the caller's thread. The library's batch calls start a pool of threads, even for
+        one text, that would compete with decoding.
         """
         return self._tokenizer.encode(text, add_special_tokens=False).ids
 

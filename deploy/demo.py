@@ -1,4 +1,4 @@
-"""Shows a whole life in a minute: starts a server on free ports, calls it, streams, reads its metrics, stops it.
+"""Shows a whole life: starts a server on free ports, calls it, streams, reads its metrics, stops it.
 
 Run as `python -m deploy.demo` from the root of the repository. It ends only the server that it started.
 """
@@ -30,30 +30,32 @@ def running_server() -> Iterator[dict[str, str]]:
     command = [sys.executable, "-m", "service", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
     say(" ".join(["python", *command[1:]]))
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    watchdog = threading.Timer(READY_SECONDS, server.kill)
-    watchdog.start()
     try:
         yield ready_line(server)
     finally:
-        watchdog.cancel()
         server.send_signal(signal.SIGTERM)
         try:
-            server.communicate(timeout=STOP_SECONDS)
+            server.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             server.kill()
-            server.communicate()
+            server.wait()
     say(f"stopped with exit status {server.returncode}")
 
 
 def ready_line(server: subprocess.Popen[str]) -> dict[str, str]:
-    """Reads the server's log until it serves; the rest of the log is read and dropped, so the pipe never fills."""
+    """Reads the server's log until it serves, then leaves a thread to empty it, so the pipe never fills."""
     assert server.stderr
+    watchdog = threading.Timer(READY_SECONDS, server.kill)
+    watchdog.start()
     log = []
-    for line in server.stderr:
-        log.append(line)
-        if '"ready"' in line:
-            threading.Thread(target=lambda: [None for _ in server.stderr or ()], daemon=True).start()
-            return json.loads(line)
+    try:
+        for line in server.stderr:
+            log.append(line)
+            if '"ready"' in line:
+                threading.Thread(target=server.stderr.read, daemon=True).start()
+                return json.loads(line)
+    finally:
+        watchdog.cancel()
     sys.exit("the server did not become ready:\n" + "".join(log))
 
 

@@ -131,7 +131,7 @@ class Seq2Seq(nn.Module):
         token = torch.full((len(source), 1), self.start_id, device=source.device)  # [B, 1]
         done = torch.zeros(len(source), dtype=torch.bool, device=source.device)  # [B]
         tokens, scores = [], []
-        for _ in range(max_length + 1):
+        for _ in range(max_length):
             logits, state = self.decoder(token, state)  # [B, 1, V]
             token = logits.argmax(dim=2)  # [B, 1]
             tokens.append(token)
@@ -141,14 +141,14 @@ class Seq2Seq(nn.Module):
                 break
         self.train(was_training)
         return [
-            _until_end(ids, row_scores, max_length)
+            _until_end(ids, row_scores)
             for ids, row_scores in zip(torch.cat(tokens, 1).tolist(), torch.cat(scores, 1).tolist(), strict=True)
         ]
 
 
-def _until_end(ids: list[int], scores: list[float], max_length: int) -> tuple[list[int], list[float]]:
-    """Cuts a row after its <E>; one that has none within max_length tokens keeps just those."""
-    end = ids.index(0) + 1 if 0 in ids else max_length
+def _until_end(ids: list[int], scores: list[float]) -> tuple[list[int], list[float]]:
+    """Cuts a row after its <E>, if it has one."""
+    end = ids.index(0) + 1 if 0 in ids else len(ids)
     return ids[:end], scores[:end]
 
 

@@ -221,7 +221,7 @@ print(sum(line.startswith("Threads:\\t1\\n") for line in open("/proc/self/status
 
 
 def test_encoding_knows_no_threads() -> None:
-    """The library's pool would compete with decoding, and would make the outcome a matter of its environment."""
+    """The library's pool would compete with decoding, and hang on its environment."""
     outputs = {
         subprocess.run(
             [sys.executable, "-c", PROGRAM],

@@ -1,0 +1,55 @@
+"""What can go wrong with a request or a server. Knows nothing of gRPC: status.py maps each class to a status.
+
+Texts are shown to callers: they hold names, counts and limits, never inputs, paths or internals.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Violation:
+    """One field of a request that is wrong, and why."""
+
+    field: str
+    reason: str
+
+
+class ServiceError(Exception):
+    """A request that ends without an answer."""
+
+
+class InvalidRequest(ServiceError):
+    """The caller's fault: some fields are wrong. Never worth a retry."""
+
+    def __init__(self, *violations: Violation) -> None:
+        super().__init__("; ".join(f"{violation.field}: {violation.reason}" for violation in violations))
+        self.violations = violations
+
+
+class UnknownModel(ServiceError):
+    """The caller's fault: no such model or version."""
+
+
+class Overloaded(ServiceError):
+    """Nobody's fault: over capacity now. `retry_seconds` is when there should be room."""
+
+    def __init__(self, reason: str, text: str, retry_seconds: float) -> None:
+        super().__init__(text)
+        self.reason = reason
+        self.retry_seconds = retry_seconds
+
+
+class DeadlineExceeded(ServiceError):
+    """The caller's deadline, or the server's longest time for a request, passed."""
+
+
+class Draining(ServiceError):
+    """The server is about to stop. Another one will answer."""
+
+
+class Internal(ServiceError):
+    """Our fault. The details are in the log, under an id; the caller sees the id alone."""
+
+
+class StartError(Exception):
+    """The server cannot start: a setting, a bundle or the machine is wrong. The text says which."""

@@ -1,0 +1,19 @@
+"""Logs: one JSON object a line on standard error. No code of ours logs a request's text."""
+
+import logging
+import sys
+
+from pythonjsonlogger.json import JsonFormatter
+
+
+def configure(level: str) -> None:
+    """Sends every record of the given level and above to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        JsonFormatter(
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+            json_ensure_ascii=True,
+        )
+    )
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

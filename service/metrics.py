@@ -1,0 +1,145 @@
+"""What Prometheus sees. One object, with an injected registry; the only place that knows prometheus_client.
+
+Times are seconds; labels come from closed sets: never an input, an id, a peer or an error's text.
+"""
+
+from collections.abc import Callable
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+from service.scheduler import News
+from service.sequence import Outcome, Sequence
+
+MILLISECONDS = (
+    *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
+    *(0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+CODES = (
+    *("OK", "Canceled", "InvalidArgument", "DeadlineExceeded", "NotFound", "ResourceExhausted"),
+    *("Unimplemented", "Internal", "Unavailable"),
+)
+
+
+CALL = ("grpc_type", "grpc_service", "grpc_method")
+MODEL = ("model", "version")
+
+
+class Metrics:
+    """Every family of metrics of the server."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+
+        def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(name, text, labels, registry=registry)
+
+        def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(name, text, labels, registry=registry)
+
+        def histogram(
+            name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...] = MILLISECONDS
+        ) -> Histogram:
+            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+
+        self.started = counter("grpc_server_started", "Calls that arrived.", CALL)
+        self.handled = counter("grpc_server_handled", "Calls that ended, by status.", (*CALL, "grpc_code"))
+        self.received = counter("grpc_server_msg_received", "Messages read.", CALL)
+        self.sent = counter("grpc_server_msg_sent", "Messages written.", CALL)
+        self.handling = histogram("grpc_server_handling_seconds", "Calls, from arrival to status.", CALL)
+
+        self.rejected = counter("chairlift_rejected", "Calls refused at the door.", ("reason",))
+        self.draining = gauge("chairlift_draining", "1 while the server drains.")
+        self.fallbacks = counter("chairlift_device_fallback", "Models on the CPU because CUDA did not work.")
+
+        self.info = gauge("chairlift_model_info", "1 for each model.", (*MODEL, "device", "profile", "digest"))
+        self.ready = gauge("chairlift_model_ready", "1 once the golden cases passed.", MODEL)
+        self.waiting = gauge("chairlift_sequences_waiting", "Sequences without a row.", MODEL)
+        self.rows_in_use = gauge("chairlift_rows_in_use", "Rows that hold a sequence.", MODEL)
+        self.rows = gauge("chairlift_rows", "Rows in all.", MODEL)
+        self.finished = counter("chairlift_sequences_finished", "By how they ended.", (*MODEL, "reason"))
+        self.source_tokens = counter("chairlift_source_tokens", "Source tokens encoded.", MODEL)
+        self.generated_tokens = counter("chairlift_generated_tokens", "Target tokens, <E> included.", MODEL)
+        self.queue_wait = histogram("chairlift_queue_wait_seconds", "From arrival to a row.", MODEL)
+        self.first_token = histogram(
+            "chairlift_time_to_first_token_seconds", "From arrival to the first token.", MODEL
+        )
+        self.per_token = histogram(
+            "chairlift_time_per_token_seconds", "Mean time of a token of a sequence, from its row on.", MODEL
+        )
+        self.sequence = histogram("chairlift_sequence_seconds", "From arrival to the end.", MODEL)
+        self.step_rows = histogram("chairlift_step_rows", "Rows of a decoder step.", MODEL, ROWS)
+        self.step_seconds = histogram("chairlift_step_seconds", "Duration of a decoder step.", MODEL)
+        self.encode_rows = histogram("chairlift_encode_rows", "Sources of an encoder run.", MODEL, ROWS)
+        self.encode_seconds = histogram("chairlift_encode_seconds", "Duration of an encoder run.", MODEL)
+
+    def serve(self, host: str, port: int) -> WSGIServer:
+        """Answers /metrics over HTTP on a thread of its own. Raises OSError when the address is taken."""
+        server, _ = start_http_server(port, host, self.registry)
+        return server
+
+
+class MethodMetrics:
+    """The grpc_server_* family of one method, with every code at 0. `kind` is unary or server_stream."""
+
+    def __init__(self, metrics: Metrics, kind: str, service: str, name: str) -> None:
+        labels = (kind, service, name)
+        self.started = metrics.started.labels(*labels)
+        self.handled = {code: metrics.handled.labels(*labels, code) for code in CODES}
+        self.received = metrics.received.labels(*labels)
+        self.sent = metrics.sent.labels(*labels)
+        self.handling = metrics.handling.labels(*labels)
+
+
+class ModelMetrics:
+    """The figures of one model version. `observe` takes the step loop's news, on the event loop."""
+
+    def __init__(self, metrics: Metrics, name: str, version: int) -> None:
+        labels = (name, str(version))
+        self.ready = metrics.ready.labels(*labels)
+        self.rows = metrics.rows.labels(*labels)
+        self._waiting = metrics.waiting.labels(*labels)
+        self._rows_in_use = metrics.rows_in_use.labels(*labels)
+        self._finished = {outcome: metrics.finished.labels(*labels, outcome.value) for outcome in Outcome}
+        self._source_tokens = metrics.source_tokens.labels(*labels)
+        self._generated_tokens = metrics.generated_tokens.labels(*labels)
+        self._queue_wait = metrics.queue_wait.labels(*labels)
+        self._first_token = metrics.first_token.labels(*labels)
+        self._per_token = metrics.per_token.labels(*labels)
+        self._sequence = metrics.sequence.labels(*labels)
+        self._step_rows = metrics.step_rows.labels(*labels)
+        self._step_seconds = metrics.step_seconds.labels(*labels)
+        self._encode_rows = metrics.encode_rows.labels(*labels)
+        self._encode_seconds = metrics.encode_seconds.labels(*labels)
+
+    def watch(self, waiting: Callable[[], int], running: Callable[[], int]) -> None:
+        """Reads the two queues' lengths whenever Prometheus asks."""
+        self._waiting.set_function(waiting)
+        self._rows_in_use.set_function(running)
+
+    def observe(self, news: News) -> None:
+        """Counts what happened since the last news."""
+        for histogram, values in (
+            (self._step_rows, news.step_rows),
+            (self._step_seconds, news.step_seconds),
+            (self._encode_rows, news.encode_rows),
+            (self._encode_seconds, news.encode_seconds),
+        ):
+            for value in values:
+                histogram.observe(value)
+        for sequence in news.sequences:
+            if sequence.outcome is not None:
+                self._observe_ended(sequence, sequence.outcome)
+
+    def _observe_ended(self, sequence: Sequence, outcome: Outcome) -> None:
+        self._finished[outcome].inc()
+        self._sequence.observe(sequence.finished - sequence.arrived)
+        if not sequence.started:
+            return
+        self._source_tokens.inc(len(sequence.source_ids))
+        self._queue_wait.observe(sequence.started - sequence.arrived)
+        if sequence.scores:
+            self._generated_tokens.inc(len(sequence.scores))
+            self._first_token.observe(sequence.first_token - sequence.arrived)
+            self._per_token.observe((sequence.finished - sequence.started) / len(sequence.scores))

@@ -1,0 +1,209 @@
+"""The gRPC server: its limits, its methods wrapped in status and metrics, health, and the way it stops.
+
+Every call passes `_guarded`: it gets exactly one status, and what our own code throws never reaches a caller.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from chairlift.v1 import seq2seq_pb2 as pb
+from service.errors import Draining, Internal, InvalidRequest, ServiceError, StartError, Violation
+from service.metrics import MethodMetrics, Metrics
+from service.servicer import Servicer
+from service.status import abort, code_of
+
+log = logging.getLogger(__name__)
+
+SERVICE = pb.DESCRIPTOR.services_by_name["Seq2SeqService"].full_name
+MAX_MESSAGE_BYTES = 1 << 20
+OPTIONS = (
+    ("grpc.so_reuseport", 0),  # a second server on the port is an error
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_concurrent_streams", 1024),
+    ("grpc.max_metadata_size", 8 << 10),
+    ("grpc.absolute_max_metadata_size", 16 << 10),
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # identity alone: nothing to blow up
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 30_000),
+    ("grpc.http2.max_ping_strikes", 2),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.max_connection_age_ms", 30 * 60_000),
+    ("grpc.max_connection_age_grace_ms", 60_000),
+)
+
+Reply = Callable[[Any, float | None], Awaitable[Message]]
+Replies = Callable[[Any, float | None], AsyncIterator[Message]]
+Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
+
+
+class _Malformed:
+    """Stands for a message that could not be parsed."""
+
+
+class Server:
+    """One gRPC port. Use: `start`, then `drain` or nothing, then `stop`."""
+
+    def __init__(self, servicer: Servicer, metrics: Metrics, address: str, with_reflection: bool) -> None:
+        self._metrics = metrics
+        self._address = address
+        self._inside = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._server = grpc.aio.server(options=OPTIONS)
+        self._server.add_generic_rpc_handlers((self._methods(servicer),))
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if with_reflection:
+            names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> str:
+        """Binds, serves, and says SERVING. Returns the address with its real port. Raises StartError."""
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise StartError(f"--listen {self._address}: cannot be bound") from error
+        await self._server.start()
+        for name in ("", SERVICE):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return f"{self._address.rpartition(':')[0]}:{port}"
+
+    async def say_not_serving(self) -> None:
+        """Health turns NOT_SERVING for good; calls are still taken."""
+        await self._health.enter_graceful_shutdown()
+        self._metrics.draining.set(1)
+
+    async def close(self, seconds: float) -> bool:
+        """Refuses new calls and waits for those inside. Returns whether all of them ended in time."""
+        self._closing = asyncio.create_task(self._server.stop(grace=seconds + 1))
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def stop(self) -> None:
+        """Waits until the last status has left, and closes every connection."""
+        await self._empty.wait()
+        await self._closing
+
+    def _methods(self, servicer: Servicer) -> grpc.GenericRpcHandler:
+        unary, stream = self._unary, self._stream
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Generate": unary("Generate", pb.GenerateRequest, servicer.generate),
+                "GenerateStream": stream("GenerateStream", pb.GenerateStreamRequest, servicer.generate_stream),
+                "ListModels": unary("ListModels", pb.ListModelsRequest, servicer.list_models),
+                "GetModel": unary("GetModel", pb.GetModelRequest, servicer.get_model),
+            },
+        )
+
+    def _unary(self, name: str, request: type[Message], reply: Reply) -> grpc.RpcMethodHandler:
+        figures = MethodMetrics(self._metrics, "unary", SERVICE, name)
+
+        async def answer(message: Any, context: grpc.aio.ServicerContext) -> Message:
+            response = await reply(message, context.time_remaining())
+            figures.sent.inc()
+            return response
+
+        return grpc.unary_unary_rpc_method_handler(
+            self._guarded(answer, figures), _parser(request), _serialise
+        )
+
+    def _stream(self, name: str, request: type[Message], replies: Replies) -> grpc.RpcMethodHandler:
+        figures = MethodMetrics(self._metrics, "server_stream", SERVICE, name)
+
+        async def answer(message: Any, context: grpc.aio.ServicerContext) -> None:
+            responses = replies(message, context.time_remaining())
+            try:
+                async for response in responses:
+                    await context.write(response)
+                    figures.sent.inc()
+            finally:
+                await responses.aclose()  # type: ignore[attr-defined]  # a caller who hangs up frees the row now
+
+        return grpc.unary_stream_rpc_method_handler(
+            self._guarded(answer, figures), _parser(request), _serialise
+        )
+
+    def _guarded(self, answer: Handler, figures: MethodMetrics) -> Handler:
+        """One status for whatever `answer` does, and the grpc_server_* figures."""
+
+        async def guarded(message: Any, context: grpc.aio.ServicerContext) -> Any:
+            began = time.monotonic()
+            figures.started.inc()
+            self._enter()
+            code = "OK"
+            try:
+                figures.received.inc()
+                if isinstance(message, _Malformed):
+                    raise InvalidRequest(Violation("", "not a message of this method, or text that is not UTF-8"))
+                return await answer(message, context)
+            except ServiceError as error:
+                code = self._refused(error)
+                await abort(context, error)
+            except asyncio.CancelledError:
+                if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                    left = context.time_remaining()
+                    code = "DeadlineExceeded" if left is not None and left <= 0 else "Canceled"
+                    raise
+                code = "Internal"
+                await abort(context, _internal())
+            except Exception:
+                code = "Internal"
+                await abort(context, _internal())
+            finally:
+                self._leave()
+                figures.handled[code].inc()
+                figures.handling.observe(time.monotonic() - began)
+
+        return guarded
+
+    def _refused(self, error: ServiceError) -> str:
+        """Counts a refusal and returns its code's name in the grpc_server_* family."""
+        reason = getattr(error, "reason", "DRAINING" if isinstance(error, Draining) else "")
+        if reason:
+            self._metrics.rejected.labels(reason).inc()
+        return "".join(part.title() for part in code_of(error).name.split("_"))
+
+    def _enter(self) -> None:
+        self._inside += 1
+        self._empty.clear()
+
+    def _leave(self) -> None:
+        self._inside -= 1
+        if not self._inside:
+            self._empty.set()
+
+
+def _internal() -> Internal:
+    """A fixed text with an id; the exception in hand goes to the log under the same id."""
+    error_id = uuid.uuid4().hex[:12]
+    log.error("a call failed", exc_info=True, extra={"error_id": error_id})
+    return Internal(f"internal error {error_id}")
+
+
+def _parser(request: type[Message]) -> Callable[[bytes], Message | _Malformed]:
+    def parse(data: bytes) -> Message | _Malformed:
+        try:
+            return request.FromString(data)
+        except DecodeError:
+            return _Malformed()
+
+    return parse
+
+
+def _serialise(message: Message) -> bytes:
+    return message.SerializeToString()

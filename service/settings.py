@@ -1,0 +1,111 @@
+"""The server's settings: flags and CHAIRLIFT_* variables, read and checked once, at the edge.
+
+The environment is a parameter. A flag wins over its variable; an unknown variable is an error.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from service.errors import StartError
+
+PREFIX = "CHAIRLIFT_"
+OTHERS = frozenset({"CHAIRLIFT_SERVER"})  # read by the client's command line
+Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}$")]
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+Seconds = Annotated[float, Meta(ge=0, le=3600)]
+
+
+class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that a deployment may choose. Field `max_rows` is `--max-rows` and `CHAIRLIFT_MAX_ROWS`."""
+
+    models: str = "models"
+    default_model: str = ""
+    listen: Address = "127.0.0.1:50051"
+    http: Address = "127.0.0.1:8080"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, Meta(ge=1, le=64)] = 1
+    max_rows: Annotated[int, Meta(ge=2, le=4096)] = 128
+    max_waiting: Count = 4096
+    max_inputs: Count = 1024
+    encode_tokens: Count = 1024
+    max_request_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0
+    lame_duck_seconds: Seconds = 5.0
+    drain_seconds: Seconds = 30.0
+    reflection: bool = False
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+HELP = {
+    "models": "model repository: a folder of NAME/VERSION/ bundles",
+    "default_model": "model of requests that name none (default: the only one, or g2p-en)",
+    "listen": "address of the gRPC port; port 0: any free one",
+    "http": "address of the HTTP port with /metrics; port 0: any free one",
+    "device": "where to decode; auto falls back from CUDA to the CPU, cuda refuses to",
+    "threads": "threads of one encoder or decoder run",
+    "max_rows": "sequences that are decoded together",
+    "max_waiting": "sequences that may wait for a row; more are refused",
+    "max_inputs": "inputs in one call",
+    "encode_tokens": "padded source tokens in one encoder run, which bounds how long it holds up a step",
+    "max_request_seconds": "longest time for a request, and the deadline of those that bring none",
+    "lame_duck_seconds": "after SIGTERM, how long new calls are still taken",
+    "drain_seconds": "after that, how long calls inside may go on",
+    "reflection": "whether gRPC reflection is served",
+    "log_level": "least level that is logged",
+}
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Settings from flags, then variables, then defaults.
+
+    Raises StartError naming the key and value that are wrong, and SystemExit for --help and unknown flags.
+    """
+    flags = vars(_parser().parse_args(arguments))
+    values = {}
+    for variable, value in environment.items():
+        if not variable.startswith(PREFIX) or variable in OTHERS:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in HELP:
+            known = ", ".join(PREFIX + key.upper() for key in HELP)
+            raise StartError(f"{variable}: no such setting; known are {known}")
+        values[name] = (variable, value)
+    for name, value in flags.items():
+        if value is not None:
+            values[name] = (f"--{name.replace('_', '-')}", value)
+    checked = {name: _checked(name, key, value) for name, (key, value) in values.items()}
+    return Settings(**checked)
+
+
+def _checked(name: str, key: str, value: str) -> object:
+    """One value, converted from text. Raises StartError."""
+    try:
+        return getattr(msgspec.convert({name: value}, Settings, strict=False), name)
+    except msgspec.ValidationError as error:
+        raise StartError(f"{key}={value!r}: {str(error).split(' - at')[0]}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = Settings()
+    parser = argparse.ArgumentParser(
+        prog="python -m service",
+        description="Serves the bundles of a model repository over gRPC. Each flag is also a variable: "
+        "--max-rows is CHAIRLIFT_MAX_ROWS.",
+    )
+    for name, text in HELP.items():
+        default = str(getattr(defaults, name)).lower() if name == "reflection" else getattr(defaults, name)
+        shown = f" (default: {default})" if default != "" else ""
+        parser.add_argument(f"--{name.replace('_', '-')}", help=text + shown, metavar="VALUE")
+    return parser
+
+
+def repository(settings: Settings) -> Path:
+    """The model repository's folder. Raises StartError when there is none."""
+    path = Path(settings.models)
+    if not path.is_dir():
+        raise StartError(f"--models {settings.models}: no such folder")
+    return path

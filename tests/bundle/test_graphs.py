@@ -1,0 +1,186 @@
+"""The rules for the two graphs, each broken once."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from bundle.errors import BundleError
+from bundle.graphs import OPERATORS, check_graph, decoder_graph, encoder_graph
+from bundle.manifest import Manifest
+
+Change = Callable[[onnx.ModelProto], object]
+Publish = Callable[..., Path]
+
+
+def names(tensors: tuple[object, ...]) -> list[str]:
+    return [tensor.name for tensor in tensors]  # type: ignore[attr-defined]
+
+
+def shape_of(value: onnx.ValueInfoProto) -> onnx.TensorShapeProto:
+    return value.type.tensor_type.shape
+
+
+def test_the_tensors_of_an_lstm(manifest: Manifest) -> None:
+    assert names(manifest.encoder.inputs) == ["source", "lengths"]
+    assert names(manifest.encoder.outputs) == ["h_0", "h_1", "c_0", "c_1"]
+    assert names(manifest.decoder.inputs) == ["token", "h_0", "h_1", "c_0", "c_1"]
+    assert names(manifest.decoder.outputs) == [
+        *("next_token", "next_score", "log_probs"),
+        *("next_h_0", "next_h_1", "next_c_0", "next_c_1"),
+    ]
+    assert manifest.encoder.outputs[0].shape == ("B", 4)
+    assert manifest.decoder.outputs[2].shape == ("R", 5)
+
+
+@pytest.mark.parametrize("cell", ["gru", "rnn"])
+def test_other_cells_have_no_cell_state(manifest: Manifest, cell: str) -> None:
+    architecture = msgspec.structs.replace(manifest.architecture, cell=cell)
+    assert names(encoder_graph(architecture).outputs) == ["h_0", "h_1"]
+    assert names(decoder_graph(architecture, manifest.vocabulary).outputs)[3:] == ["next_h_0", "next_h_1"]
+
+
+WRONG_TENSORS: dict[str, Change] = {
+    "input renamed": lambda model: setattr(model.graph.input[0], "name", "tokens"),
+    "output renamed": lambda model: setattr(model.graph.output[0], "name", "best"),
+    "input missing": lambda model: model.graph.input.pop(),
+    "output missing": lambda model: model.graph.output.pop(),
+    "input added": lambda model: model.graph.input.append(
+        helper.make_tensor_value_info("more", TensorProto.FLOAT, ["R"])
+    ),
+    "output added": lambda model: model.graph.output.append(
+        helper.make_tensor_value_info("more", TensorProto.FLOAT, ["R"])
+    ),
+    "inputs swapped": lambda model: model.graph.input.append(model.graph.input.pop(1)),
+    "input dtype": lambda model: setattr(
+        model.graph.input[0].type.tensor_type, "elem_type", TensorProto.INT32
+    ),
+    "output dtype": lambda model: setattr(
+        model.graph.output[2].type.tensor_type, "elem_type", TensorProto.FLOAT16
+    ),
+    "hidden size": lambda model: setattr(shape_of(model.graph.input[1]).dim[1], "dim_value", 5),
+    "next hidden size": lambda model: setattr(shape_of(model.graph.output[3]).dim[1], "dim_value", 3),
+    "output column for <S>": lambda model: setattr(shape_of(model.graph.output[2]).dim[1], "dim_value", 6),
+    "output column too few": lambda model: setattr(shape_of(model.graph.output[2]).dim[1], "dim_value", 4),
+    "rows fixed": lambda model: setattr(shape_of(model.graph.input[0]).dim[0], "dim_value", 1),
+    "rows by another name": lambda model: setattr(shape_of(model.graph.input[0]).dim[0], "dim_param", "N"),
+    "rank": lambda model: shape_of(model.graph.input[0]).dim.add(dim_value=1),
+    "no shape": lambda model: model.graph.input[0].type.tensor_type.ClearField("shape"),
+}
+
+
+@pytest.mark.parametrize("fault", WRONG_TENSORS)
+def test_refuses_a_decoder_with_wrong_tensors(
+    decoder: onnx.ModelProto, publish_changed: Publish, fault: str
+) -> None:
+    WRONG_TENSORS[fault](decoder)
+    with pytest.raises(BundleError, match=r"^decoder\.onnx: (in|out)puts are .*; exactly .* are allowed"):
+        publish_changed({"decoder.onnx": decoder.SerializeToString()})
+
+
+def test_refuses_the_graphs_swapped(publish_changed: Publish, files: dict[str, bytes]) -> None:
+    with pytest.raises(BundleError, match=r"^encoder\.onnx: inputs are \('token'"):
+        publish_changed({"encoder.onnx": files["decoder.onnx"], "decoder.onnx": files["encoder.onnx"]})
+
+
+def add_node(operator: str, domain: str = "") -> Change:
+    return lambda model: model.graph.node.append(helper.make_node(operator, [], ["y"], domain=domain))
+
+
+def add_branch(model: onnx.ModelProto) -> None:
+    inner = helper.make_graph([], "body", [], [])
+    model.graph.node.append(helper.make_node("Loop", [], ["y"], body=inner))
+
+
+def add_function(model: onnx.ModelProto) -> None:
+    model.functions.append(helper.make_function("local", "Tanh", ["x"], ["y"], [], []))
+
+
+UNSAFE: dict[str, tuple[Change, str]] = {
+    "loop": (add_branch, "has 1 sub-graphs; none are allowed"),
+    "function": (add_function, "has 1 model-local functions; none are allowed"),
+    "training": (lambda model: model.training_info.add(), "has 1 training graphs; none are allowed"),
+    "old opset": (
+        lambda model: setattr(model.opset_import[0], "version", 16),
+        "opset 16 of domain ''; 17 to 21",
+    ),
+    "new opset": (
+        lambda model: setattr(model.opset_import[0], "version", 22),
+        "opset 22 of domain ''; 17 to 21",
+    ),
+    "no opset": (lambda model: model.opset_import.pop(), "names no opset of the domain ai.onnx"),
+    "domain": (
+        lambda model: model.opset_import.append(helper.make_opsetid("evil", 1)),
+        "operator domain 'evil'",
+    ),
+    "operator of a domain": (add_node("Tanh", "evil"), "operator 'evil.Tanh'"),
+    "random": (add_node("RandomNormal"), "operator 'RandomNormal'"),
+    "scale over all rows": (add_node("DynamicQuantizeLinear"), "operator 'DynamicQuantizeLinear'"),
+    "no operator": (add_node(""), "operator ''"),
+}
+
+
+@pytest.mark.parametrize("fault", UNSAFE)
+def test_refuses_what_may_not_be_run(decoder: onnx.ModelProto, publish_changed: Publish, fault: str) -> None:
+    change, words = UNSAFE[fault]
+    change(decoder)
+    with pytest.raises(BundleError, match=r"^decoder\.onnx: ") as caught:
+        publish_changed({"decoder.onnx": decoder.SerializeToString()})
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("opset", [17, 21])
+@pytest.mark.parametrize("domain", ["", "ai.onnx"])
+def test_accepts_the_opsets_it_names(
+    decoder: onnx.ModelProto, publish_changed: Publish, opset: int, domain: str
+) -> None:
+    decoder.opset_import[0].CopyFrom(helper.make_opsetid(domain, opset))
+    decoder.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    add_node("MatMulIntegerToFloat", "com.microsoft")(decoder)
+    assert publish_changed({"decoder.onnx": decoder.SerializeToString()})
+
+
+def test_the_operators_exist() -> None:
+    """A name misspelt here would be one that nobody can use."""
+    known = {schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""}
+    assert {operator for operator in OPERATORS if "." not in operator} <= known
+
+
+def resize(model: onnx.ModelProto, rows: int) -> None:
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((rows, 3), np.float32), "embedding"))
+
+
+@pytest.mark.parametrize(("file", "rows"), [("encoder.onnx", 5), ("decoder.onnx", 6)])
+def test_refuses_an_embedding_off_by_one(
+    encoder: onnx.ModelProto, decoder: onnx.ModelProto, publish_changed: Publish, file: str, rows: int
+) -> None:
+    model = encoder if file == "encoder.onnx" else decoder
+    for wrong in (rows - 1, rows + 1):
+        resize(model, wrong)
+        with pytest.raises(
+            BundleError, match=rf"^{file}: \w+ looks up {wrong} embedding rows; {rows} are allowed"
+        ):
+            publish_changed({file: model.SerializeToString()})
+
+
+def test_sees_a_look_up_through_quantisation(manifest: Manifest, decoder: onnx.ModelProto) -> None:
+    table = numpy_helper.from_array(np.zeros((7, 3), np.int8), "embedding_int8")
+    decoder.graph.initializer.append(table)
+    decoder.graph.node.insert(
+        0, helper.make_node("DequantizeLinear", ["embedding_int8", "scale"], ["embedding_float"])
+    )
+    decoder.graph.node[2].input[0] = "embedding_float"
+    with pytest.raises(BundleError, match="token looks up 7 embedding rows"):
+        check_graph(manifest.decoder, decoder.SerializeToString(), "token", 6)
+
+
+def test_a_look_up_out_of_sight_is_left_to_the_golden_cases(
+    manifest: Manifest, decoder: onnx.ModelProto
+) -> None:
+    resize(decoder, 7)
+    decoder.graph.node[0].op_type = "Neg"
+    check_graph(manifest.decoder, decoder.SerializeToString(), "token", 6)
