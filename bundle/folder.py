@@ -40,15 +40,14 @@ def read_folder(folder: Path) -> tuple[Manifest, bytes, dict[str, bytes]]:
         manifest_bytes = _read(descriptor, MANIFEST)
         manifest = decode_manifest(manifest_bytes)
         _check_place(manifest, path)
-        check_listed(manifest)
+        _check_listed(manifest)
         files = {name: _read(descriptor, name, manifest.files[name]) for name in FILES}
     finally:
         os.close(descriptor)
     return manifest, manifest_bytes, files
 
 
-def check_listed(manifest: Manifest) -> None:
-    """Raise BundleError unless the manifest lists exactly the files of a bundle."""
+def _check_listed(manifest: Manifest) -> None:
     if set(manifest.files) != set(FILES):
         raise BundleError(
             f"{MANIFEST}: files lists {sorted(manifest.files)}; exactly {sorted(FILES)} are allowed"
@@ -77,7 +76,7 @@ def _read(folder: int, name: str, entry: FileEntry | None = None) -> bytes:
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         try:
-            _check_status(name, os.fstat(descriptor), entry)
+            _check_status(name, os.fstat(descriptor))
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 data = file.read(LARGEST_BYTES[name] + 1 if entry is None else entry.size + 1)
         finally:
@@ -85,23 +84,20 @@ def _read(folder: int, name: str, entry: FileEntry | None = None) -> bytes:
     except OSError as error:
         raise BundleError(f"{name}: cannot be read: {error.strerror}; a regular file is allowed") from error
     if entry is not None:
-        check_bytes(name, data, entry)
+        _check_bytes(name, data, entry)
     return data
 
 
-def _check_status(name: str, status: os.stat_result, entry: FileEntry | None) -> None:
+def _check_status(name: str, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise BundleError(f"{name}: not a regular file; only regular files are allowed")
     if status.st_nlink != 1:
         raise BundleError(f"{name}: has {status.st_nlink} hard links; 1 is allowed")
     if status.st_size > LARGEST_BYTES[name]:
         raise BundleError(f"{name}: {status.st_size} bytes; at most {LARGEST_BYTES[name]} are allowed")
-    if entry is not None and status.st_size != entry.size:
-        raise BundleError(f"{name}: {status.st_size} bytes; the manifest allows exactly {entry.size}")
 
 
-def check_bytes(name: str, data: bytes, entry: FileEntry) -> None:
-    """Raise BundleError unless the bytes are those that the manifest lists."""
+def _check_bytes(name: str, data: bytes, entry: FileEntry) -> None:
     if len(data) != entry.size:
         raise BundleError(f"{name}: {len(data)} bytes; the manifest allows exactly {entry.size}")
     if hashlib.sha256(data).hexdigest() != entry.sha256:

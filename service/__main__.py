@@ -10,7 +10,6 @@ import threading
 from pathlib import Path
 
 import uvloop
-from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
 from bundle.errors import BundleError
 from bundle.reader import read_bundle
@@ -18,12 +17,12 @@ from bundle.repository import find_bundles
 from service import golden, logs
 from service.engine import open_engine
 from service.errors import StartError
-from service.metrics import Metrics, ModelMetrics
+from service.metrics import Metrics, ModelMetrics, new_registry
 from service.models import Model, Models
 from service.scheduler import News, Scheduler
 from service.server import Server
 from service.servicer import Servicer
-from service.settings import Settings, read_settings, repository
+from service.settings import Settings, repository, settings_of_process
 
 log = logging.getLogger("service")
 
@@ -34,7 +33,7 @@ CRASHED, OVERRAN = 1, 70  # exit statuses: the step loop died; the drain outlast
 def main() -> int:
     """Serves until it is told to stop. Returns the exit status: 0, 1 after a crash, 2 when it cannot start."""
     try:
-        settings = read_settings(sys.argv[1:], os.environ)
+        settings = settings_of_process()
         logs.configure(settings.log_level)
         return uvloop.run(_serve(settings))
     except StartError as error:
@@ -44,10 +43,7 @@ def main() -> int:
 
 async def _serve(settings: Settings) -> int:
     stopping = Stop(asyncio.get_running_loop())
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    metrics = Metrics(registry)
+    metrics = Metrics(new_registry())
     models = _load_models(settings, metrics, stopping)
     servicer = Servicer(models, settings.max_request_seconds)
     server = Server(servicer, metrics, settings.listen, settings.reflection)

@@ -8,6 +8,7 @@ are made once for each number of rows. Used by one thread at a time.
 import importlib.metadata
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -26,7 +27,9 @@ def open_engine(bundle: Bundle, rows: int, device: str, threads: int) -> "Engine
     Raises StartError where the graphs do not run on the device that was asked for.
     """
     if _is_installed("onnxruntime") and _is_installed("onnxruntime-gpu"):
-        raise StartError("onnxruntime and onnxruntime-gpu are both installed and overwrite each other: keep one")
+        raise StartError(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: keep one"
+        )
     if device != "auto":
         return Engine(bundle, rows, device, threads)
     try:
@@ -117,10 +120,15 @@ class Engine:
         """Binds the graph's tensors to the first `count` rows: it reads one set and writes the other."""
         binding = self._decoder.io_binding()
         writes = 1 - reads
-        inputs = {"token": self._tokens[reads]}
+        inputs: dict[str, np.ndarray[Any, Any]] = {"token": self._tokens[reads]}
         inputs |= dict(zip(self._state_names, self._states[reads], strict=True))
-        outputs = {"next_token": self._tokens[writes], "next_score": self._scores}
-        outputs |= {f"next_{name}": a for name, a in zip(self._state_names, self._states[writes], strict=True)}
+        outputs: dict[str, np.ndarray[Any, Any]] = {
+            "next_token": self._tokens[writes],
+            "next_score": self._scores,
+        }
+        outputs |= {
+            f"next_{name}": a for name, a in zip(self._state_names, self._states[writes], strict=True)
+        }
         for name, array in inputs.items():
             part = array[:count]
             binding.bind_input(name, "cpu", 0, part.dtype, part.shape, part.ctypes.data)
@@ -135,7 +143,9 @@ def _session(model: bytes, name: str, device: str, threads: int) -> ort.Inferenc
     options = _options(threads)
     if device == "cuda":
         if CUDA not in ort.get_available_providers():
-            raise StartError("device cuda: this onnxruntime has no CUDA provider; install requirements/serving-gpu.txt")
+            raise StartError(
+                "device cuda: this onnxruntime has no CUDA provider; install requirements/serving-gpu.txt"
+            )
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
         session = ort.InferenceSession(model, options, providers=[CUDA if device == "cuda" else CPU])

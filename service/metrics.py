@@ -6,7 +6,16 @@ Times are seconds; labels come from closed sets: never an input, an id, a peer o
 from collections.abc import Callable
 from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
 
 from service.scheduler import News
 from service.sequence import Outcome, Sequence
@@ -20,6 +29,14 @@ CODES = (
     *("OK", "Canceled", "InvalidArgument", "DeadlineExceeded", "NotFound", "ResourceExhausted"),
     *("Unimplemented", "Internal", "Unavailable"),
 )
+
+
+def new_registry() -> CollectorRegistry:
+    """A registry with the process's own figures: memory, processor time, open files, collections."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
 
 
 CALL = ("grpc_type", "grpc_service", "grpc_method")
@@ -53,7 +70,9 @@ class Metrics:
         self.draining = gauge("chairlift_draining", "1 while the server drains.")
         self.fallbacks = counter("chairlift_device_fallback", "Models on the CPU because CUDA did not work.")
 
-        self.info = gauge("chairlift_model_info", "1 for each model.", (*MODEL, "device", "profile", "digest"))
+        self.info = gauge(
+            "chairlift_model_info", "1 for each model.", (*MODEL, "device", "profile", "digest")
+        )
         self.ready = gauge("chairlift_model_ready", "1 once the golden cases passed.", MODEL)
         self.waiting = gauge("chairlift_sequences_waiting", "Sequences without a row.", MODEL)
         self.rows_in_use = gauge("chairlift_rows_in_use", "Rows that hold a sequence.", MODEL)

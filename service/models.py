@@ -7,7 +7,7 @@ import asyncio
 import re
 import time
 import unicodedata
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from collections.abc import Sequence as Sized
 from dataclasses import dataclass, field
 
@@ -111,7 +111,9 @@ class Model:
                 raise answer  # these befall the call as a whole
         return answers
 
-    async def stream(self, text: str, max_length: int, deadline: float) -> AsyncIterator[Chunk | Answer]:
+    async def stream(
+        self, text: str, max_length: int, deadline: float
+    ) -> AsyncGenerator[Chunk | Answer, None]:
         """Decodes one input: chunks as tokens are decided, then the answer. Raises as `generate`."""
         limit = self._length_limit(max_length)
         news = asyncio.Event()

@@ -7,7 +7,8 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -19,7 +20,7 @@ from chairlift.v1 import seq2seq_pb2 as pb
 from service.errors import Draining, Internal, InvalidRequest, ServiceError, StartError, Violation
 from service.metrics import MethodMetrics, Metrics
 from service.servicer import Servicer
-from service.status import abort, code_of
+from service.status import Context, abort, code_of
 
 log = logging.getLogger(__name__)
 
@@ -42,8 +43,8 @@ OPTIONS = (
 )
 
 Reply = Callable[[Any, float | None], Awaitable[Message]]
-Replies = Callable[[Any, float | None], AsyncIterator[Message]]
-Handler = Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]
+Replies = Callable[[Any, float | None], AsyncGenerator[Message, None]]
+Handler = Callable[[Any, Context], Awaitable[Any]]
 
 
 class _Malformed:
@@ -104,16 +105,18 @@ class Server:
             SERVICE,
             {
                 "Generate": unary("Generate", pb.GenerateRequest, servicer.generate),
-                "GenerateStream": stream("GenerateStream", pb.GenerateStreamRequest, servicer.generate_stream),
+                "GenerateStream": stream(
+                    "GenerateStream", pb.GenerateStreamRequest, servicer.generate_stream
+                ),
                 "ListModels": unary("ListModels", pb.ListModelsRequest, servicer.list_models),
                 "GetModel": unary("GetModel", pb.GetModelRequest, servicer.get_model),
             },
         )
 
-    def _unary(self, name: str, request: type[Message], reply: Reply) -> grpc.RpcMethodHandler:
+    def _unary(self, name: str, request: type[Message], reply: Reply) -> grpc.RpcMethodHandler[Any, Any]:
         figures = MethodMetrics(self._metrics, "unary", SERVICE, name)
 
-        async def answer(message: Any, context: grpc.aio.ServicerContext) -> Message:
+        async def answer(message: Any, context: Context) -> Message:
             response = await reply(message, context.time_remaining())
             figures.sent.inc()
             return response
@@ -122,17 +125,14 @@ class Server:
             self._guarded(answer, figures), _parser(request), _serialise
         )
 
-    def _stream(self, name: str, request: type[Message], replies: Replies) -> grpc.RpcMethodHandler:
+    def _stream(self, name: str, request: type[Message], replies: Replies) -> grpc.RpcMethodHandler[Any, Any]:
         figures = MethodMetrics(self._metrics, "server_stream", SERVICE, name)
 
-        async def answer(message: Any, context: grpc.aio.ServicerContext) -> None:
-            responses = replies(message, context.time_remaining())
-            try:
+        async def answer(message: Any, context: Context) -> None:
+            async with aclosing(replies(message, context.time_remaining())) as responses:
                 async for response in responses:
                     await context.write(response)
                     figures.sent.inc()
-            finally:
-                await responses.aclose()  # type: ignore[attr-defined]  # a caller who hangs up frees the row now
 
         return grpc.unary_stream_rpc_method_handler(
             self._guarded(answer, figures), _parser(request), _serialise
@@ -141,7 +141,7 @@ class Server:
     def _guarded(self, answer: Handler, figures: MethodMetrics) -> Handler:
         """One status for whatever `answer` does, and the grpc_server_* figures."""
 
-        async def guarded(message: Any, context: grpc.aio.ServicerContext) -> Any:
+        async def guarded(message: Any, context: Context) -> Any:
             began = time.monotonic()
             figures.started.inc()
             self._enter()
@@ -149,7 +149,9 @@ class Server:
             try:
                 figures.received.inc()
                 if isinstance(message, _Malformed):
-                    raise InvalidRequest(Violation("", "not a message of this method, or text that is not UTF-8"))
+                    raise InvalidRequest(
+                        Violation("", "not a message of this method, or text that is not UTF-8")
+                    )
                 return await answer(message, context)
             except ServiceError as error:
                 code = self._refused(error)

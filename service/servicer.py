@@ -3,7 +3,7 @@
 Knows neither status codes nor metrics: server.py wraps every method in both.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from chairlift.v1 import seq2seq_pb2 as pb
@@ -28,7 +28,7 @@ class Servicer:
 
     async def generate_stream(
         self, request: pb.GenerateStreamRequest, seconds: float | None
-    ) -> AsyncIterator[pb.GenerateStreamResponse]:
+    ) -> AsyncGenerator[pb.GenerateStreamResponse, None]:
         """Tokens of one input as they are decided, then the answer."""
         deadline = deadline_after(seconds, self._longest)
         model = self._models.select(request.model.name, request.model.version)

@@ -4,6 +4,8 @@ The environment is a parameter. A flag wins over its variable; an unknown variab
 """
 
 import argparse
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -59,6 +61,11 @@ HELP = {
 }
 
 
+def settings_of_process() -> Settings:
+    """What this process was started with. Raises as `read_settings`."""
+    return read_settings(sys.argv[1:], os.environ)
+
+
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Settings from flags, then variables, then defaults.
 
@@ -78,7 +85,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         if value is not None:
             values[name] = (f"--{name.replace('_', '-')}", value)
     checked = {name: _checked(name, key, value) for name, (key, value) in values.items()}
-    return Settings(**checked)
+    return msgspec.structs.replace(Settings(), **checked)
 
 
 def _checked(name: str, key: str, value: str) -> object:

@@ -3,8 +3,10 @@
 A status never holds an input, a path or a traceback; its text is at most 512 bytes.
 """
 
+from typing import Any
+
 import grpc
-from google.protobuf.any_pb2 import Any
+from google.protobuf import any_pb2
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
@@ -19,6 +21,8 @@ from service.errors import (
     ServiceError,
     UnknownModel,
 )
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_TEXT = 512
 DRAINING_RETRY_SECONDS = 0.5
@@ -44,12 +48,12 @@ def text_of(error: ServiceError) -> str:
     return str(error).encode()[:MAX_TEXT].decode(errors="ignore")
 
 
-async def abort(context: grpc.aio.ServicerContext, error: ServiceError) -> None:
+async def abort(context: Context, error: ServiceError) -> None:
     """Ends a call with the status of an error, its details, and when to retry. Never returns."""
     details, retry = _details(error)
     status = Status(code=code_of(error).value[0], message=text_of(error))
     for detail in details:
-        packed = Any()
+        packed = any_pb2.Any()
         packed.Pack(detail)
         status.details.append(packed)
     converted = rpc_status.to_status(status)

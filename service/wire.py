@@ -62,11 +62,15 @@ def description(model: Model, is_default: bool, vocabularies: bool) -> pb.Model:
             description=card.description,
             licence=card.licence,
             data=[
-                pb.DataSource(name=d.name, licence=d.licence, split=d.split, examples=d.examples, sha256=d.sha256)
+                pb.DataSource(
+                    name=d.name, licence=d.licence, split=d.split, examples=d.examples, sha256=d.sha256
+                )
                 for d in card.data
             ],
             scores=[
-                pb.Score(dataset=s.dataset, metric=s.metric, value=s.value, sources=s.sources, decoding=s.decoding)
+                pb.Score(
+                    dataset=s.dataset, metric=s.metric, value=s.value, sources=s.sources, decoding=s.decoding
+                )
                 for s in card.scores
             ],
             training_commit=card.training_commit,

@@ -33,9 +33,13 @@ def _train_parser() -> argparse.ArgumentParser:
         epilog="python -m training evaluate RUN scores a trained run on its test split.",
     )
     parser.add_argument("recipe", type=Path, help="a TOML file, such as training/recipes/reverse.toml")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the data files (default: recipe's)")
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="folder of the data files (default: recipe's)"
+    )
     parser.add_argument("--run", type=Path, metavar="FOLDER", help="run folder (default: runs/RECIPE)")
-    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a setting")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a setting"
+    )
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to compute")
     return parser
@@ -65,7 +69,9 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", type=Path, help="a run folder")
     parser.add_argument("--split", default="test", help="train, dev or test (default)")
-    parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the data files (default: recipe's)")
+    parser.add_argument(
+        "--data", type=Path, metavar="FOLDER", help="folder of the data files (default: recipe's)"
+    )
     parser.add_argument("--file", type=Path, help="score this file instead of a split of the recipe")
     return parser
 

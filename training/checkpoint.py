@@ -38,7 +38,9 @@ class Checkpoint:
 
     def group(self, name: str) -> dict[str, Tensor]:
         """The tensors under one name, without that name."""
-        return {key.removeprefix(f"{name}."): t for key, t in self.tensors.items() if key.startswith(f"{name}.")}
+        return {
+            key.removeprefix(f"{name}."): t for key, t in self.tensors.items() if key.startswith(f"{name}.")
+        }
 
     def texts(self) -> tuple[SourceText, TargetText]:
         """How its model reads and writes."""

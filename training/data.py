@@ -131,7 +131,9 @@ def _reversed_strings(task: Reverse, seed: int) -> dict[str, Split]:
     splits = {}
     for name, count in wanted.items():
         pairs = [Pair(text, (text[::-1],)) for text in (drawn.pop() for _ in range(count))]
-        splits[name] = Split(name, pairs, hashlib.sha256("\n".join(p.source for p in pairs).encode()).hexdigest())
+        splits[name] = Split(
+            name, pairs, hashlib.sha256("\n".join(p.source for p in pairs).encode()).hexdigest()
+        )
     return splits
 
 
@@ -181,7 +183,9 @@ def to_examples(split: Split, source: SourceText, target: TargetText, limits: Li
     ]
     if not kept:
         raise DataError(f"{split.name}: every pair is empty or over the limits")
-    return Examples(*_padded([ids for ids, _ in kept]), *_padded([ids for _, ids in kept]), len(flat) - len(kept))
+    return Examples(
+        *_padded([ids for ids, _ in kept]), *_padded([ids for _, ids in kept]), len(flat) - len(kept)
+    )
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -192,7 +196,9 @@ def _padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     return array, lengths
 
 
-def batch_order(examples: Examples, batch_size: int, bucket_width: int, seed: int, epoch: int) -> list[np.ndarray]:
+def batch_order(
+    examples: Examples, batch_size: int, bucket_width: int, seed: int, epoch: int
+) -> list[np.ndarray]:
     """Indices of each batch of an epoch: a pure function of its arguments.
 
     Sources in one batch share a length bucket (`bucket_width` lengths wide; 1: no padding at all), and

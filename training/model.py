@@ -142,7 +142,9 @@ class Seq2Seq(nn.Module):
         self.train(was_training)
         return [
             _until_end(ids, row_scores)
-            for ids, row_scores in zip(torch.cat(tokens, 1).tolist(), torch.cat(scores, 1).tolist(), strict=True)
+            for ids, row_scores in zip(
+                torch.cat(tokens, 1).tolist(), torch.cat(scores, 1).tolist(), strict=True
+            )
         ]
 
 

@@ -129,7 +129,9 @@ def _apply(tables: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     table, dot, key = name.strip().partition(".")
     if not (equals and dot and isinstance(tables.get(table), dict)):
-        raise RecipeError(f"override {override!r}: expected table.key=value, with a table of {sorted(tables)}")
+        raise RecipeError(
+            f"override {override!r}: expected table.key=value, with a table of {sorted(tables)}"
+        )
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -54,7 +54,9 @@ def learning_rate(recipe: Recipe, step: int, total_steps: int) -> float:
 class Trainer:
     """One run in one folder. State that a checkpoint must hold lives in `progress` and in the modules."""
 
-    def __init__(self, recipe: Recipe, splits: dict[str, Split], folder: RunFolder, accelerator: str = "auto"):
+    def __init__(
+        self, recipe: Recipe, splits: dict[str, Split], folder: RunFolder, accelerator: str = "auto"
+    ):
         self.recipe = recipe
         self.folder = folder
         self.fabric = Fabric(accelerator=accelerator, devices=1, precision=recipe.training.precision)
@@ -69,7 +71,9 @@ class Trainer:
         optimizer = torch.optim.Adam(self.network.parameters(), recipe.training.learning_rate, fused=True)
         self.model, self.optimizer = self.fabric.setup(self.network, optimizer)
         decay = recipe.training.average_decay
-        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+        self.average = (
+            AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+        )
         self.steps_per_epoch = len(self._batches(0))
         self.progress: dict[str, Any] = {
             "step": 0,
@@ -120,7 +124,9 @@ class Trainer:
             label_smoothing=options.label_smoothing,
         )
         if not bool(loss.isfinite()):
-            raise TrainingError(f"step {step}: the loss is {loss.item()}; lower the learning rate or clip more")
+            raise TrainingError(
+                f"step {step}: the loss is {loss.item()}; lower the learning rate or clip more"
+            )
         self.fabric.backward(loss)
         clipped = clip_gradients(self.network, options.clip_value, options.clip_norm)
         self.optimizer.step()
@@ -178,7 +184,12 @@ class Trainer:
         self.folder.write_epoch(progress["history"])
 
     def _checkpoint_of(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> Checkpoint:
-        state = {"data": self.data, "threads": torch.get_num_threads(), "torch": str(torch.__version__), **state}
+        state = {
+            "data": self.data,
+            "threads": torch.get_num_threads(),
+            "torch": str(torch.__version__),
+            **state,
+        }
         return Checkpoint(self.recipe, self.source_text, self.target_text, tensors, state)
 
     def _save(self) -> None:

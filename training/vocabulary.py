@@ -13,9 +13,12 @@ from training.recipe import Recipe, Text
 
 def build_texts(recipe: Recipe, train: Split) -> tuple[bytes, bytes]:
     """source.json and target.json: every token seen in training, the most frequent first."""
-    sources = _tokens(SourceText(_build(build_source, [], recipe.source)), (pair.source for pair in train.pairs))
+    sources = _tokens(
+        SourceText(_build(build_source, [], recipe.source)), (pair.source for pair in train.pairs)
+    )
     targets = _tokens(
-        TargetText(_build(build_target, [], recipe.target)), (text for pair in train.pairs for text in pair.targets)
+        TargetText(_build(build_target, [], recipe.target)),
+        (text for pair in train.pairs for text in pair.targets),
     )
     return _build(build_source, sources, recipe.source), _build(build_target, targets, recipe.target)
 

@@ -140,10 +140,11 @@ def test_refuses_a_socket(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
         refused(folder, "golden.json", "regular file")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 @pytest.mark.parametrize("file", EVERY_FILE)
 def test_refuses_an_unreadable_file(folder: Path, file: str) -> None:
     (folder / file).chmod(0)
+    if os.access(folder / file, os.R_OK):
+        pytest.skip("this user may read everything")
     refused(folder, file, "Permission denied")
 
 

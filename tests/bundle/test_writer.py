@@ -161,6 +161,17 @@ def test_never_replaces_anything_else(
     assert everything_in(tmp_path) == {"models", "models/g2p-toy", "models/g2p-toy/1"}
 
 
+def test_an_empty_folder_that_appears_meanwhile_is_not_replaced(
+    tmp_path: Path, publish_changed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename alone would replace it in silence."""
+    final = tmp_path / "models" / "g2p-toy" / "1"
+    monkeypatch.setattr(os, "fsync", lambda _: final.mkdir(exist_ok=True))
+    with pytest.raises(BundleError, match="exists already"):
+        publish_changed()
+    assert list(final.iterdir()) == []
+
+
 def test_the_second_of_two_writers_loses(
     tmp_path: Path, publish_changed: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,97 @@
+"""The asyncio client: the twin of Client, method for method."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+
+import grpc
+
+from chairlift import wire
+from chairlift.connection import CHANNEL_OPTIONS, DEFAULT_SERVER
+from chairlift.errors import InvalidRequest, translated
+from chairlift.results import Generation, InputError, Model, TokenChunk
+from chairlift.v1 import seq2seq_pb2 as pb
+from chairlift.v1.seq2seq_pb2_grpc import Seq2SeqServiceStub
+
+
+class AsyncClient:
+    """`Client` for asyncio: the same arguments, results and errors. Make it inside the running event loop.
+
+    Cancelling the task that awaits a call hangs up, which frees the server.
+    """
+
+    def __init__(
+        self, server: str = DEFAULT_SERVER, *, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(server, CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(server, credentials, CHANNEL_OPTIONS)
+        self._stub = Seq2SeqServiceStub(self._channel)
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Hangs up. Tasks that await a call are cancelled."""
+        await self._channel.close()
+
+    async def generate(
+        self,
+        inputs: str | Sequence[str],
+        *,
+        model: str = "",
+        version: int = 0,
+        max_length: int = 0,
+        timeout_seconds: float = 10.0,
+    ) -> list[Generation | InputError]:
+        """As `Client.generate`."""
+        request = wire.generate_request(inputs, model, version, max_length)
+        try:
+            with translated():
+                response: pb.GenerateResponse = await self._stub.Generate(request, timeout=timeout_seconds)
+        except InvalidRequest as error:
+            return wire.lone_input_error(inputs, error)
+        return wire.results(request, response)
+
+    async def stream(
+        self,
+        text: str,
+        *,
+        model: str = "",
+        version: int = 0,
+        max_length: int = 0,
+        timeout_seconds: float = 10.0,
+    ) -> AsyncIterator[TokenChunk | Generation]:
+        """As `Client.stream`. Wrap it in `contextlib.aclosing` to hang up at once on leaving the loop early."""
+        request = wire.stream_request(text, model, version, max_length)
+        reader = wire.StreamReader()
+        with translated():
+            call = self._stub.GenerateStream(request, timeout=timeout_seconds)
+            try:
+                async for message in call:
+                    yield reader.read(message)
+            finally:
+                call.cancel()
+        reader.end()
+
+    async def models(self, *, timeout_seconds: float = 10.0) -> list[Model]:
+        """As `Client.models`."""
+        with translated():
+            response: pb.ListModelsResponse = await self._stub.ListModels(
+                pb.ListModelsRequest(), timeout=timeout_seconds
+            )
+        return [wire.model(message) for message in response.models]
+
+    async def model(self, name: str = "", version: int = 0, *, timeout_seconds: float = 10.0) -> Model:
+        """As `Client.model`."""
+        request = pb.GetModelRequest(model=wire.selector(name, version))
+        with translated():
+            response: pb.GetModelResponse = await self._stub.GetModel(request, timeout=timeout_seconds)
+        return wire.model(response.model)

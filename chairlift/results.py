@@ -1,0 +1,161 @@
+"""What the client hands back: frozen values, one for each message of the wire. Knows nothing of gRPC."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+
+class FinishReason(enum.Enum):
+    """Why a sequence ended."""
+
+    EOS = "eos"
+    """The model emitted <E>."""
+    LENGTH = "length"
+    """The length limit was reached before <E>."""
+    UNSPECIFIED = "unspecified"
+    """A newer server gave a reason that this client does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReference:
+    """The model version that answered. The same digest and request give the same answer."""
+
+    name: str
+    version: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """One candidate answer; `score` is the sum of its tokens' natural-log probabilities, <E> included."""
+
+    text: str
+    token_ids: tuple[int, ...]
+    score: float
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The answer to one input: hypotheses, best first and at least one. The properties are the best one's."""
+
+    hypotheses: tuple[Hypothesis, ...]
+    source_length: int
+    """Tokens of the normalised source."""
+    unknown_tokens: int
+    """How many of them the vocabulary lacks."""
+    model: ModelReference
+
+    @property
+    def text(self) -> str:
+        return self.hypotheses[0].text
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        return self.hypotheses[0].token_ids
+
+    @property
+    def score(self) -> float:
+        return self.hypotheses[0].score
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        return self.hypotheses[0].finish_reason
+
+
+@dataclass(frozen=True, slots=True)
+class InputError:
+    """Why one input among several has no answer. A value, not an exception: its neighbours have theirs."""
+
+    code: str
+    """Name of a gRPC status code, such as INVALID_ARGUMENT."""
+    message: str
+    field: str
+    """The field at fault, such as inputs[3]; empty when none is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenChunk:
+    """Tokens that are decided. The texts of all chunks, joined, are the text of the hypothesis."""
+
+    index: int
+    """Position of the first token in the target, from 0."""
+    token_ids: tuple[int, ...]
+    text: str
+    log_probabilities: tuple[float, ...]
+    """Natural-log probability of each token."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """Data that a model was trained or scored on; `examples` counts pairs."""
+
+    name: str
+    licence: str
+    split: str
+    examples: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A measured quality, over so many `sources`; error rates are in percent."""
+
+    dataset: str
+    metric: str
+    value: float
+    sources: int
+    decoding: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What a person should know before using a model."""
+
+    title: str
+    description: str
+    licence: str
+    data: tuple[DataSource, ...]
+    scores: tuple[Score, ...]
+    training_commit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a model version accepts: tokens of an input and of an answer, inputs of a call."""
+
+    max_source_length: int
+    max_target_length: int
+    max_inputs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """What kind of network a model is; `parameters` counts its weights."""
+
+    cell: str
+    encoder_layers: int
+    decoder_layers: int
+    embedding_size: int
+    hidden_size: int
+    bidirectional: bool
+    attention: str
+    parameters: int
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model version as a server holds it. Only `Client.model` fills the vocabularies, tokens by id."""
+
+    reference: ModelReference
+    ready: bool
+    is_default: bool
+    card: ModelCard
+    limits: Limits
+    profiles: tuple[str, ...]
+    profile: str
+    device: str
+    architecture: Architecture
+    source_tokens: tuple[str, ...]
+    target_tokens: tuple[str, ...]

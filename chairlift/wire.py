@@ -1,0 +1,178 @@
+"""Between the wire's messages and the client's values, for both clients. Does no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+
+from chairlift.errors import InvalidRequest, broken_contract
+from chairlift.results import (
+    Architecture,
+    DataSource,
+    FinishReason,
+    Generation,
+    Hypothesis,
+    InputError,
+    Limits,
+    Model,
+    ModelCard,
+    ModelReference,
+    Score,
+    TokenChunk,
+)
+from chairlift.v1 import seq2seq_pb2 as pb
+
+FINISH_REASONS = {pb.FINISH_REASON_EOS: FinishReason.EOS, pb.FINISH_REASON_LENGTH: FinishReason.LENGTH}
+CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+def generate_request(
+    inputs: str | Sequence[str], model: str, version: int, max_length: int
+) -> pb.GenerateRequest:
+    """The message for one input or many. Raises ValueError for text that UTF-8 cannot hold."""
+    return pb.GenerateRequest(
+        model=selector(model, version),
+        inputs=[inputs] if isinstance(inputs, str) else inputs,
+        options=pb.DecodingOptions(max_length=max_length),
+    )
+
+
+def stream_request(text: str, model: str, version: int, max_length: int) -> pb.GenerateStreamRequest:
+    """The message for a stream. Raises ValueError for text that UTF-8 cannot hold."""
+    return pb.GenerateStreamRequest(
+        model=selector(model, version), input=text, options=pb.DecodingOptions(max_length=max_length)
+    )
+
+
+def selector(name: str, version: int) -> pb.ModelSelector:
+    return pb.ModelSelector(name=name, version=version)
+
+
+def results(request: pb.GenerateRequest, response: pb.GenerateResponse) -> list[Generation | InputError]:
+    """One value an input, in order. Raises ServerError where the response does not match the request."""
+    if len(response.results) != len(request.inputs):
+        raise broken_contract(f"{len(response.results)} results for {len(request.inputs)} inputs")
+    model = _reference(response.model)
+    return [_result(result, model) for result in response.results]
+
+
+def lone_input_error(inputs: str | Sequence[str], error: InvalidRequest) -> list[Generation | InputError]:
+    """What a sequence of one bad input gets: its error as a value, as it would among others.
+
+    The wire gives the error of an only input as the status of the call. Raises it again where the input was a
+    plain string, or where it is not the input that is at fault.
+    """
+    if isinstance(inputs, str) or len(inputs) != 1:
+        raise error
+    for violation in error.violations:
+        if violation.field == "inputs[0]":
+            return [InputError(error.code.name, violation.description, violation.field)]
+    raise error
+
+
+class StreamReader:
+    """Reads one stream's messages and holds it to the contract: no gaps, and exactly one result, at the end."""
+
+    def __init__(self) -> None:
+        self._next_index = 0
+        self._finished = False
+
+    def read(self, message: pb.GenerateStreamResponse) -> TokenChunk | Generation:
+        """The next value of the stream. Raises ServerError where it cannot follow what came before."""
+        if self._finished:
+            raise broken_contract("a message after the result")
+        kind = message.WhichOneof("event")
+        if kind == "result":
+            self._finished = True
+            return _generation(message.result.generation, _reference(message.result.model))
+        if kind != "tokens":
+            raise broken_contract("a message without tokens or a result")
+        chunk = message.tokens
+        if chunk.index != self._next_index:
+            raise broken_contract(f"a chunk at token {chunk.index} where {self._next_index} comes next")
+        self._next_index += len(chunk.token_ids)
+        return TokenChunk(chunk.index, tuple(chunk.token_ids), chunk.text, tuple(chunk.log_probabilities))
+
+    def end(self) -> None:
+        """Raises ServerError where the stream ended well but without a result."""
+        if not self._finished:
+            raise broken_contract("a stream that ends without a result")
+
+
+def model(message: pb.Model) -> Model:
+    """One model version."""
+    return Model(
+        reference=_reference(message.reference),
+        ready=message.ready,
+        is_default=message.is_default,
+        card=_card(message.card),
+        limits=Limits(
+            message.limits.max_source_length, message.limits.max_target_length, message.limits.max_inputs
+        ),
+        profiles=tuple(message.profiles),
+        profile=message.profile,
+        device=message.device,
+        architecture=_architecture(message.architecture),
+        source_tokens=tuple(message.source_tokens),
+        target_tokens=tuple(message.target_tokens),
+    )
+
+
+def _result(message: pb.Result, model: ModelReference) -> Generation | InputError:
+    kind = message.WhichOneof("outcome")
+    if kind == "generation":
+        return _generation(message.generation, model)
+    if kind != "error":
+        raise broken_contract("a result without a generation or an error")
+    error = message.error
+    return InputError(CODE_NAMES.get(error.code, str(error.code)), error.message, error.field)
+
+
+def _generation(message: pb.Generation, model: ModelReference) -> Generation:
+    if not message.hypotheses:
+        raise broken_contract("a generation without a hypothesis")
+    hypotheses = tuple(
+        Hypothesis(
+            text=hypothesis.text,
+            token_ids=tuple(hypothesis.token_ids),
+            score=hypothesis.score,
+            finish_reason=FINISH_REASONS.get(hypothesis.finish_reason, FinishReason.UNSPECIFIED),
+        )
+        for hypothesis in message.hypotheses
+    )
+    return Generation(hypotheses, message.source_length, message.unknown_tokens, model)
+
+
+def _reference(message: pb.ModelReference) -> ModelReference:
+    return ModelReference(message.name, message.version, message.digest)
+
+
+def _card(message: pb.ModelCard) -> ModelCard:
+    return ModelCard(
+        title=message.title,
+        description=message.description,
+        licence=message.licence,
+        data=tuple(
+            DataSource(source.name, source.licence, source.split, source.examples, source.sha256)
+            for source in message.data
+        ),
+        scores=tuple(
+            Score(score.dataset, score.metric, score.value, score.sources, score.decoding)
+            for score in message.scores
+        ),
+        training_commit=message.training_commit,
+    )
+
+
+def _architecture(message: pb.Architecture) -> Architecture:
+    return Architecture(
+        cell=message.cell,
+        encoder_layers=message.encoder_layers,
+        decoder_layers=message.decoder_layers,
+        embedding_size=message.embedding_size,
+        hidden_size=message.hidden_size,
+        bidirectional=message.bidirectional,
+        attention=message.attention,
+        parameters=message.parameters,
+    )
