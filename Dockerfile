@@ -27,7 +27,9 @@ COPY bundle bundle
 COPY chairlift chairlift
 COPY service service
 COPY models models
-ENV PATH=/opt/chairlift/bin:$PATH \
+# onnxruntime would report its use to its makers.
+ENV ORT_DISABLE_TELEMETRY=1 \
+  PATH=/opt/chairlift/bin:$PATH \
   PYTHONUNBUFFERED=1 \
   PYTHONDONTWRITEBYTECODE=1 \
   CHAIRLIFT_LISTEN=0.0.0.0:50051 \

@@ -14,6 +14,9 @@ NAME ?= $(RECIPE)
 VERSION ?= 1
 ARGS ?=
 
+# onnxruntime would report its use to its makers.
+export ORT_DISABLE_TELEMETRY := 1
+
 IMAGE ?= localhost/chairlift:latest
 BASE_IMAGE ?= python:3.11-slim-bookworm
 ENGINE ?= $(firstword $(foreach engine,podman buildah docker,$(if $(shell command -v $(engine)),$(engine))))
@@ -92,7 +95,7 @@ lock: $(DEV)/.stamp ## lock requirements/*.in again (newest versions: UPGRADE=--
 image: ## build the serving image IMAGE from BASE_IMAGE (on a GPU: SERVING=serving-gpu)
 	@test -n "$(ENGINE)" || { echo 'make image: needs one of podman, buildah, docker' >&2; exit 2; }
 	$(ENGINE) $(ENGINE_ARGS) build --build-arg BASE_IMAGE=$(BASE_IMAGE) --build-arg REQUIREMENTS=$(SERVING) \
-	  --build-arg REVISION=$$(git rev-parse HEAD) $(BUILD_ARGS) --tag $(IMAGE) .
+	  --build-arg REVISION=$$(git rev-parse HEAD 2>/dev/null || echo unknown) $(BUILD_ARGS) --tag $(IMAGE) .
 
 .PHONY: clean
 clean: ## remove environments, caches and build outputs (data/, runs/ and models/ stay)

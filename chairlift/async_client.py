@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
 
 import grpc
@@ -68,8 +68,8 @@ class AsyncClient:
         version: int = 0,
         max_length: int = 0,
         timeout_seconds: float = 10.0,
-    ) -> AsyncIterator[TokenChunk | Generation]:
-        """As `Client.stream`. Wrap it in `contextlib.aclosing` to hang up at once on leaving the loop early."""
+    ) -> AsyncGenerator[TokenChunk | Generation, None]:
+        """As `Client.stream`. Inside `contextlib.aclosing`, leaving the loop early hangs up at once."""
         request = wire.stream_request(text, model, version, max_length)
         reader = wire.StreamReader()
         with translated():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from types import TracebackType
 
 import grpc
@@ -75,11 +75,11 @@ class Client:
         version: int = 0,
         max_length: int = 0,
         timeout_seconds: float = 10.0,
-    ) -> Iterator[TokenChunk | Generation]:
+    ) -> Generator[TokenChunk | Generation, None, None]:
         """Decodes one input and yields tokens as they are decided, then the whole answer as the last item.
 
-        The call starts with the first item asked for. Leaving the loop early hangs up, which frees the server.
-        A stream is tried again only while nothing of it has arrived.
+        The call starts with the first item asked for. Leaving the loop early hangs up, which frees the
+        server. A stream is tried again only while nothing of it has arrived.
         """
         request = wire.stream_request(text, model, version, max_length)
         reader = wire.StreamReader()

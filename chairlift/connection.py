@@ -1,12 +1,12 @@
-"""How a client holds its connection: retries, keepalive, load balancing. Sync and asyncio channels share it."""
+"""How a client holds its connection: retries, keepalive, load balancing. Both clients share it."""
 
 import json
 
 DEFAULT_SERVER = "127.0.0.1:50051"
 
 # Every call is idempotent, so any may be sent again. gRPC adds jitter to the backoff, puts the delay that the
-# server asks for in its place, and stays within the deadline of the call. The throttle stops retries once about
-# one attempt in ten fails for long, so that clients do not keep an overloaded server down.
+# server asks for in its place, and stays within the deadline of the call. The throttle stops retries once
+# more than about one attempt in ten fails for long: clients must not keep an overloaded server down.
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [

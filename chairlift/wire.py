@@ -65,14 +65,19 @@ def lone_input_error(inputs: str | Sequence[str], error: InvalidRequest) -> list
     """
     if isinstance(inputs, str) or len(inputs) != 1:
         raise error
+    return [input_error(error, "inputs[0]")]
+
+
+def input_error(error: InvalidRequest, field: str) -> InputError:
+    """The error as that of the input in `field`. Raises it again where another field is at fault."""
     for violation in error.violations:
-        if violation.field == "inputs[0]":
-            return [InputError(error.code.name, violation.description, violation.field)]
+        if violation.field == field:
+            return InputError(error.code.name, violation.description, field)
     raise error
 
 
 class StreamReader:
-    """Reads one stream's messages and holds it to the contract: no gaps, and exactly one result, at the end."""
+    """Reads one stream and holds it to the contract: no gaps, and exactly one result, at the end."""
 
     def __init__(self) -> None:
         self._next_index = 0

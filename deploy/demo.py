@@ -4,6 +4,7 @@ Run as `python -m deploy.demo` from the root of the repository. It ends only the
 """
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from chairlift.v1.seq2seq_pb2_grpc import Seq2SeqServiceStub
 
 WORDS = ["chairlift", "snow", "mountain", "powder"]
 STREAMED = "avalanche"
+SHOWN = re.compile(r"chairlift_\w+_(total|count|sum)[{ ]")
 READY_SECONDS = 60
 STOP_SECONDS = 60
 CALL_SECONDS = 10
@@ -79,10 +81,10 @@ def main() -> None:
             if event.HasField("tokens"):
                 print(f"  {event.tokens.index:2}  {event.tokens.text.strip()}", flush=True)
 
-        say(f"metrics at http://{ready['http']}/metrics (those that are not zero)")
+        say(f"metrics at http://{ready['http']}/metrics (totals and counts that are not zero)")
         with urllib.request.urlopen(f"http://{ready['http']}/metrics", timeout=CALL_SECONDS) as page:
             for line in page.read().decode().splitlines():
-                if line.startswith("chairlift_") and "_bucket" not in line and float(line.split()[-1]):
+                if SHOWN.match(line) and float(line.split()[-1]):
                     print(f"  {line}")
 
         say("SIGTERM: the server drains")

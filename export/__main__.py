@@ -1,6 +1,7 @@
 """Command line of export: `python -m export RUN --name NAME --version N`: a trained run becomes a bundle."""
 
 import argparse
+import hashlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from bundle.errors import BundleError
 from bundle.golden import Golden, GoldenCase, encode_golden
 from bundle.graphs import decoder_graph, encoder_graph
-from bundle.manifest import Architecture, Limits, Manifest, Profile, Vocabulary
+from bundle.manifest import MANIFEST, Architecture, Limits, Manifest, Profile, Vocabulary
 from bundle.text import SourceText, TargetText
 from bundle.writer import publish
 from export.card import make_card
@@ -29,21 +30,25 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status: 0, or 2 when nothing was published."""
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)  # most batches here are too small to share
-    given = options.samples.read_text(encoding="utf-8").splitlines() if options.samples else []
     try:
+        given = options.samples.read_text(encoding="utf-8").splitlines() if options.samples else []
         checkpoint = load_checkpoint(options.run / "best.safetensors")
         folder, worst = export(checkpoint, options, given)
-    except (BundleError, CheckpointError, OSError, ParityError) as error:
+    except (BundleError, CheckpointError, OSError, ParityError, UnicodeDecodeError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
     size = sum(path.stat().st_size for path in folder.iterdir())
-    print(f"{folder}\t{size / 1e6:.2f} MB\tlargest score difference from PyTorch {worst:.1e}")
+    digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    print(
+        f"{folder}\t{size / 1e6:.2f} MB\tlargest score difference from PyTorch {worst:.1e}\tdigest {digest}"
+    )
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m export", description="Exports the best model of a run as a bundle, once parity is proved."
+        prog="python -m export",
+        description="Exports the best model of a run as a bundle, once parity is proved.",
     )
     parser.add_argument("run", type=Path, help="a run folder of python -m training")
     parser.add_argument("--name", required=True, help="name of the model")
@@ -57,7 +62,7 @@ def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[
     """Builds, proves and publishes. Returns the bundle's folder and the largest score difference."""
     model, (source, target) = checkpoint.model(), checkpoint.texts()
     limits = checkpoint.recipe.limits
-    architecture, vocabulary = _describe(model, source, target)
+    architecture, vocabulary = _describe(checkpoint, model, source, target)
     encoder = build_encoder(model, architecture)
     decoder = build_decoder(model, architecture, vocabulary)
     texts = sample_texts(source, limits.max_source_length, given)
@@ -69,9 +74,7 @@ def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[
         card=make_card(checkpoint, options.run),
         architecture=architecture,
         vocabulary=vocabulary,
-        limits=Limits(
-            max_source_length=limits.max_source_length, max_target_length=limits.max_target_length
-        ),
+        limits=Limits(max_source_length=limits.max_source_length, max_target_length=limits.max_target_length),
         encoder=encoder_graph(architecture),
         decoder=decoder_graph(architecture, vocabulary),
         profiles=(Profile(name="fp32", score_tolerance=SCORE_TOLERANCE),),
@@ -87,8 +90,10 @@ def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[
     return publish(options.to, manifest, files), worst
 
 
-def _describe(model: Seq2Seq, source: SourceText, target: TargetText) -> tuple[Architecture, Vocabulary]:
-    sizes = model.sizes
+def _describe(
+    checkpoint: Checkpoint, model: Seq2Seq, source: SourceText, target: TargetText
+) -> tuple[Architecture, Vocabulary]:
+    sizes = checkpoint.recipe.model
     architecture = Architecture(
         cell=sizes.cell,
         encoder_layers=sizes.encoder_layers,

@@ -1,6 +1,6 @@
 """The model card: what the recipe says, what the audit counted, what evaluation measured.
 
-A card travels to strangers: it names files by their names alone, never by folders of the machine that trained.
+A card travels to strangers: it names files by their names alone, never by folders of the trainer's machine.
 """
 
 import json

@@ -53,7 +53,9 @@ class _Graph:
             self.weights,
         )
         opsets = [helper.make_opsetid("", OPSET)]
-        model = helper.make_model(graph, producer_name="chairlift", opset_imports=opsets, ir_version=IR_VERSION)
+        model = helper.make_model(
+            graph, producer_name="chairlift", opset_imports=opsets, ir_version=IR_VERSION
+        )
         onnx.checker.check_model(model, full_check=True)
         return model.SerializeToString()
 
@@ -89,7 +91,7 @@ def build_encoder(model: Seq2Seq, architecture: Architecture) -> bytes:
 def _encoder_layer(
     graph: _Graph, lstm: nn.LSTM, layer: int, x: str, needs_outputs: bool
 ) -> tuple[str, str, str]:
-    """[S, B, in] -> outputs [S, B, directions * H] (where a further layer needs them), last h and c [B, directions * H]."""
+    """[S, B, in] -> outputs [S, B, directions * H] where needed, last h and c [B, directions * H]."""
     directions = ["", "_reverse"] if lstm.bidirectional else [""]
     name = f"layer_{layer}"
 
@@ -134,7 +136,7 @@ def _gates(parameter: Tensor) -> np.ndarray:
 
 
 def build_decoder(model: Seq2Seq, architecture: Architecture, vocabulary: Vocabulary) -> bytes:
-    """token [R], state -> next token, its score, every log-probability, next state. Primitive cells, one step."""
+    """token [R], state -> next token, its score, every log-probability, next state. Primitive cells."""
     graph = _Graph()
     lstm = model.decoder.lstm
     embedding = graph.weight("embedding", model.decoder.embedding.weight)
@@ -150,13 +152,15 @@ def build_decoder(model: Seq2Seq, architecture: Architecture, vocabulary: Vocabu
 
 
 def _cell(graph: _Graph, lstm: nn.LSTM, layer: int, x: str) -> str:
-    """One LSTM cell: x [R, in], h and c [R, H] -> next h. Gates i, f, g, o as in PyTorch, one product for all."""
+    """One LSTM cell: x [R, in], h and c [R, H] -> next h. Gates i, f, g, o as in PyTorch, one product."""
     name = f"cell_{layer}"
     weights = [getattr(lstm, f"{kind}_l{layer}") for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
     joined = np.concatenate([weight.detach().cpu().numpy().T for weight in weights[:2]])  # [in + H, 4H]
     both = graph.add("Concat", [x, f"h_{layer}"], f"{name}.input", axis=1)  # [R, in + H]
     bias = graph.weight(f"{name}.bias", weights[2] + weights[3])
-    gates = graph.add("Gemm", [both, graph.weight(f"{name}.weight", joined), bias], f"{name}.gates")  # [R, 4H]
+    gates = graph.add(
+        "Gemm", [both, graph.weight(f"{name}.weight", joined), bias], f"{name}.gates"
+    )  # [R, 4H]
     parts = [f"{name}.{gate}" for gate in ("i", "f", "g", "o")]
     graph.nodes.append(helper.make_node("Split", [gates], parts, name=f"{name}.split", axis=1, num_outputs=4))
     i, f, o = (graph.add("Sigmoid", [parts[k]], f"{parts[k]}_gate") for k in (0, 1, 3))

@@ -36,7 +36,9 @@ class Graphs:
         """Sessions on the CPU with one thread. Raises ParityError when a batch axis is not free."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
-        graphs = cls(*(ort.InferenceSession(model, options, ["CPUExecutionProvider"]) for model in (encoder, decoder)))
+        graphs = cls(
+            *(ort.InferenceSession(model, options, ["CPUExecutionProvider"]) for model in (encoder, decoder))
+        )
         for session in (graphs.encoder, graphs.decoder):
             for tensor in (*session.get_inputs(), *session.get_outputs()):
                 if not isinstance(tensor.shape[0], str):
@@ -95,15 +97,21 @@ def _difference(
 ) -> float:
     place = f"source {index} in batches of {size}"
     if tokens != true:
-        step = next((i for i, (a, b) in enumerate(zip(tokens, true, strict=False)) if a != b), min(len(tokens), len(true)))
+        step = next(
+            (i for i, (a, b) in enumerate(zip(tokens, true, strict=False)) if a != b),
+            min(len(tokens), len(true)),
+        )
         raise ParityError(f"{place}: tokens differ from PyTorch's from step {step} on")
     difference = abs(sum(scores) - sum(true_scores)) / max(1, abs(sum(true_scores)))
     if not difference <= MOST_SCORE_DIFFERENCE:
-        raise ParityError(f"{place}: its score differs by {difference:.2g}; {MOST_SCORE_DIFFERENCE:.0e} is allowed")
+        raise ParityError(
+            f"{place}: its score differs by {difference:.2g}; {MOST_SCORE_DIFFERENCE:.0e} is allowed"
+        )
     token_difference = max(abs(a - b) for a, b in zip(scores, true_scores, strict=True))
     if not token_difference <= MOST_TOKEN_DIFFERENCE:
         raise ParityError(
-            f"{place}: a token's score differs by {token_difference:.2g}; {MOST_TOKEN_DIFFERENCE:.0e} is allowed"
+            f"{place}: a token's score differs by {token_difference:.2g}; "
+            f"{MOST_TOKEN_DIFFERENCE:.0e} is allowed"
         )
     return difference
 
@@ -120,4 +128,6 @@ def _compare_states(found: dict[str, np.ndarray], row: int, true: dict[str, np.n
     for name, state in true.items():
         difference = float((np.abs(found[name][row] - state) / np.maximum(1, np.abs(state))).max())
         if not difference <= MOST_STATE_DIFFERENCE:
-            raise ParityError(f"{place}: {name} differs by {difference:.2g}; {MOST_STATE_DIFFERENCE:.0e} is allowed")
+            raise ParityError(
+                f"{place}: {name} differs by {difference:.2g}; {MOST_STATE_DIFFERENCE:.0e} is allowed"
+            )

@@ -21,6 +21,10 @@ def sample_texts(source: SourceText, max_length: int, given: Sequence[str] = ())
     for index in range(RANDOM_TEXTS):
         length = 1 + index % max_length if index % 2 else chance.randint(1, min(12, max_length))
         texts.append(joint.join(chance.choices(tokens, k=length)))
-    texts += [joint.join([tokens[0]] * max_length), UNKNOWN_CHARACTER, f"{tokens[0]}{joint}{UNKNOWN_CHARACTER}"]
+    texts += [
+        joint.join([tokens[0]] * max_length),
+        UNKNOWN_CHARACTER,
+        f"{tokens[0]}{joint}{UNKNOWN_CHARACTER}",
+    ]
     usable = dict.fromkeys(text for text in texts if 0 < len(source.encode(text)) <= max_length)
     return list(usable)

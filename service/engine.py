@@ -68,6 +68,7 @@ class Engine:
         self.rows = rows
         self.end_id = manifest.vocabulary.end_id
         self.start_id = manifest.vocabulary.start_id
+        self.unknown_id = manifest.vocabulary.source_unknown_id
         self._encoder = _session(bundle.encoder, "encoder.onnx", device, threads)
         self._decoder = _session(bundle.decoder, "decoder.onnx", device, threads)
         self._state_names = [tensor.name for tensor in manifest.encoder.outputs]
@@ -111,10 +112,13 @@ class Engine:
         tokens[target_row] = tokens[source_row]
 
     def warm_up(self) -> None:
-        """Runs every number of rows once each way, so that no request pays for a first time."""
-        for count in range(1, self.rows + 1):
+        """Runs both graphs at several sizes, so that no request pays for their first time."""
+        count = 1
+        while count <= self.rows:
+            self.encode([[self.unknown_id] * 8] * count, 0)
             self.step(count)
             self.step(count)
+            count *= 2
 
     def _bind(self, count: int, reads: int) -> ort.IOBinding:
         """Binds the graph's tensors to the first `count` rows: it reads one set and writes the other."""

@@ -13,7 +13,7 @@ from service.errors import StartError
 
 
 def verify(bundle: Bundle, engine: Engine) -> float:
-    """Replays every case; returns the largest score difference. Raises StartError naming the case that differs."""
+    """Replays every case; returns the largest score difference. Raises StartError for one that differs."""
     tolerance = bundle.manifest.profiles[0].score_tolerance
     worst = 0.0
     cases = bundle.golden.cases

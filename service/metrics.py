@@ -4,7 +4,6 @@ Times are seconds; labels come from closed sets: never an input, an id, a peer o
 """
 
 from collections.abc import Callable
-from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,6 +16,7 @@ from prometheus_client import (
     start_http_server,
 )
 
+from service.errors import StartError
 from service.scheduler import News
 from service.sequence import Outcome, Sequence
 
@@ -93,10 +93,14 @@ class Metrics:
         self.encode_rows = histogram("chairlift_encode_rows", "Sources of an encoder run.", MODEL, ROWS)
         self.encode_seconds = histogram("chairlift_encode_seconds", "Duration of an encoder run.", MODEL)
 
-    def serve(self, host: str, port: int) -> WSGIServer:
-        """Answers /metrics over HTTP on a thread of its own. Raises OSError when the address is taken."""
-        server, _ = start_http_server(port, host, self.registry)
-        return server
+    def serve(self, address: str) -> str:
+        """Answers /metrics over HTTP on a thread of its own; returns the real address. Raises StartError."""
+        host, _, port = address.rpartition(":")
+        try:
+            server, _ = start_http_server(int(port), host.strip("[]"), self.registry)
+        except OSError as error:
+            raise StartError(f"--http {address}: {error.strerror}") from error
+        return f"{host}:{server.server_port}"
 
 
 class MethodMetrics:

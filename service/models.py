@@ -78,9 +78,10 @@ class Model:
     async def generate(
         self, inputs: Sized[str], max_length: int, deadline: float
     ) -> list[Answer | ServiceError]:
-        """Decodes inputs; each gets an answer or its own error, in order. `deadline` is on the monotonic clock.
+        """Decodes inputs; each gets an answer or its own error, in order. `deadline`: on the monotonic clock.
 
-        Raises InvalidRequest for options or an only input that is wrong, Overloaded, Draining, DeadlineExceeded.
+        Raises InvalidRequest for options or an only input that is wrong, and what befalls a call as a
+        whole: Overloaded, Draining, DeadlineExceeded.
         """
         limit = self._length_limit(max_length)
         if not 1 <= len(inputs) <= self.max_inputs:

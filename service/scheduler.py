@@ -52,7 +52,8 @@ class News:
 class Scheduler:
     """`waiting` and `running`, and the loop between them.
 
-    `tell` is called from the step thread with a News, and must not block. `crashed` is called if the loop dies.
+    `tell` is called with News, mostly from the step thread, and must not block. `crashed` is called if the loop
+    dies.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Scheduler:
             self._changed.notify()
 
     def cancel(self, sequences: Iterable[Sequence], outcome: Outcome = Outcome.CANCELLED) -> None:
-        """Ends those that wait at once, and those that run before the next step. Ended ones stay as they are."""
+        """Ends those that wait at once, those that run before the next step; the ended stay as they are."""
         ended = []
         with self._changed:
             for sequence in sequences:
@@ -244,11 +245,11 @@ class Scheduler:
 
     def _leave(self, row: int, outcome: Outcome, now: float) -> None:
         """Ends the sequence in a row and puts the last row in its place."""
-        sequence = self.running[row]
-        last = self.running.pop()
-        if last is not sequence:
-            self._engine.move(len(self.running), row)
-            self.running[row] = last
+        sequence, last = self.running[row], len(self.running) - 1
+        if row != last:
+            self._engine.move(last, row)
+            self.running[row] = self.running[last]
+        self.running.pop()
         self._end(sequence, outcome, now)
 
     def _end(self, sequence: Sequence, outcome: Outcome, now: float) -> None:

@@ -20,12 +20,14 @@ from chairlift.v1 import seq2seq_pb2 as pb
 from service.errors import Draining, Internal, InvalidRequest, ServiceError, StartError, Violation
 from service.metrics import MethodMetrics, Metrics
 from service.servicer import Servicer
+from service.settings import Settings
 from service.status import Context, abort, code_of
 
 log = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Seq2SeqService"].full_name
 MAX_MESSAGE_BYTES = 1 << 20
+CUT_OFF_SECONDS = 1.0
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port is an error
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -52,19 +54,19 @@ class _Malformed:
 
 
 class Server:
-    """One gRPC port. Use: `start`, then `drain` or nothing, then `stop`."""
+    """One gRPC port: `start`, `say_not_serving`, `close`, `stop`. `empty` is set while no call is inside."""
 
-    def __init__(self, servicer: Servicer, metrics: Metrics, address: str, with_reflection: bool) -> None:
+    def __init__(self, servicer: Servicer, metrics: Metrics, settings: Settings) -> None:
         self._metrics = metrics
-        self._address = address
+        self._address = settings.listen
         self._inside = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self.empty = asyncio.Event()
+        self.empty.set()
         self._server = grpc.aio.server(options=OPTIONS)
         self._server.add_generic_rpc_handlers((self._methods(servicer),))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        if with_reflection:
+        if settings.reflection:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self._server)
 
@@ -84,19 +86,13 @@ class Server:
         await self._health.enter_graceful_shutdown()
         self._metrics.draining.set(1)
 
-    async def close(self, seconds: float) -> bool:
-        """Refuses new calls and waits for those inside. Returns whether all of them ended in time."""
-        self._closing = asyncio.create_task(self._server.stop(grace=seconds + 1))
-        try:
-            async with asyncio.timeout(seconds):
-                await self._empty.wait()
-        except TimeoutError:
-            return False
-        return True
+    def close(self, seconds: float) -> None:
+        """Tells clients to go elsewhere; those inside have so long, and a little more."""
+        self._closing = asyncio.create_task(self._server.stop(grace=seconds + CUT_OFF_SECONDS))
 
     async def stop(self) -> None:
         """Waits until the last status has left, and closes every connection."""
-        await self._empty.wait()
+        await self.empty.wait()
         await self._closing
 
     def _methods(self, servicer: Servicer) -> grpc.GenericRpcHandler:
@@ -113,7 +109,7 @@ class Server:
             },
         )
 
-    def _unary(self, name: str, request: type[Message], reply: Reply) -> grpc.RpcMethodHandler[Any, Any]:
+    def _unary(self, name: str, request: type[Message], reply: Reply) -> "grpc.RpcMethodHandler[Any, Any]":
         figures = MethodMetrics(self._metrics, "unary", SERVICE, name)
 
         async def answer(message: Any, context: Context) -> Message:
@@ -125,7 +121,9 @@ class Server:
             self._guarded(answer, figures), _parser(request), _serialise
         )
 
-    def _stream(self, name: str, request: type[Message], replies: Replies) -> grpc.RpcMethodHandler[Any, Any]:
+    def _stream(
+        self, name: str, request: type[Message], replies: Replies
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
         figures = MethodMetrics(self._metrics, "server_stream", SERVICE, name)
 
         async def answer(message: Any, context: Context) -> None:
@@ -182,12 +180,12 @@ class Server:
 
     def _enter(self) -> None:
         self._inside += 1
-        self._empty.clear()
+        self.empty.clear()
 
     def _leave(self) -> None:
         self._inside -= 1
         if not self._inside:
-            self._empty.set()
+            self.empty.set()
 
 
 def _internal() -> Internal:

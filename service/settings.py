@@ -7,7 +7,6 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -108,11 +107,3 @@ def _parser() -> argparse.ArgumentParser:
         shown = f" (default: {default})" if default != "" else ""
         parser.add_argument(f"--{name.replace('_', '-')}", help=text + shown, metavar="VALUE")
     return parser
-
-
-def repository(settings: Settings) -> Path:
-    """The model repository's folder. Raises StartError when there is none."""
-    path = Path(settings.models)
-    if not path.is_dir():
-        raise StartError(f"--models {settings.models}: no such folder")
-    return path

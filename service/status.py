@@ -3,7 +3,7 @@
 A status never holds an input, a path or a traceback; its text is at most 512 bytes.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf import any_pb2
@@ -22,7 +22,7 @@ from service.errors import (
     UnknownModel,
 )
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in its stubs alone
 
 MAX_TEXT = 512
 DRAINING_RETRY_SECONDS = 0.5

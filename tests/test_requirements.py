@@ -1,14 +1,23 @@
 """The locks: they agree with each other and with what they were made from, and anyone can install them."""
 
+import ast
 import re
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-FOLDER = Path(__file__).parent.parent / "requirements"
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "requirements"
 LOCKS = ["serving-cpu", "serving-gpu", "training", "dev"]
+PROGRAMS = {
+    "serving-cpu": ["bundle", "chairlift", "deploy", "service"],
+    "training": ["bundle", "training", "export"],
+    "dev": ["bench", "tests"],
+}
 NEVER_SERVED = {"torch", "lightning-fabric", "onnx", "pytest", "grpcio-tools"}
 
 
@@ -92,3 +101,33 @@ def test_only_one_onnxruntime_in_a_lock() -> None:
 def test_training_leaves_the_cuda_packages_to_the_wheel_of_torch() -> None:
     for name in ("training", "dev"):
         assert [p for p in locked(name) if re.match(r"cuda-|nvidia-|triton$", p)] == []
+
+
+def imported(source: str) -> set[str]:
+    """The top-level names of what a module imports, ours and the standard library's left out."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    ours = {name for folders in PROGRAMS.values() for name in folders}
+    return names - ours - sys.stdlib_module_names
+
+
+def unasked(sources: list[str], asked_for: set[str]) -> set[str]:
+    """The imported names that no asked-for package provides."""
+    providers = packages_distributions()
+    names = {name for source in sources for name in imported(source)}
+    return {n for n in names if not {canonicalize_name(d) for d in providers.get(n, [])} & asked_for}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_imported_is_asked_for(name: str) -> None:
+    files = [path for folder in PROGRAMS[name] for path in (ROOT / folder).rglob("*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in files]
+    assert unasked(sources, set(asked(name))) == set()
+
+
+def test_an_import_that_was_not_asked_for_is_seen() -> None:
+    assert unasked(["import os, numpy\nfrom pytest import mark"], {"numpy"}) == {"pytest"}

@@ -8,11 +8,13 @@ from pathlib import Path
 import torch
 
 from training.checkpoint import CheckpointError, load_checkpoint
-from training.data import DataError, audit, load_splits, read_split
+from training.data import DataError, load_splits, read_split
 from training.evaluate import evaluate
 from training.recipe import RecipeError, load_recipe
-from training.report import RunFolder, RunFolderBusy
+from training.report import RunFolder, RunFolderBusyError
 from training.trainer import Trainer, TrainingError
+
+RECIPES = Path(__file__).parent / "recipes"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -21,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
         if arguments and arguments[0] == "evaluate":
             return _evaluate(_evaluate_parser().parse_args(arguments[1:]))
         return _train(_train_parser().parse_args(arguments))
-    except (RecipeError, DataError, CheckpointError, RunFolderBusy, TrainingError) as error:
+    except (RecipeError, DataError, CheckpointError, RunFolderBusyError, TrainingError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 2
 
@@ -32,7 +34,9 @@ def _train_parser() -> argparse.ArgumentParser:
         description="Trains a recipe, or goes on with a run that was stopped or killed.",
         epilog="python -m training evaluate RUN scores a trained run on its test split.",
     )
-    parser.add_argument("recipe", type=Path, help="a TOML file, such as training/recipes/reverse.toml")
+    parser.add_argument(
+        "recipe", help=f"a TOML file, or the name of one in training/recipes: {_recipe_names()}"
+    )
     parser.add_argument(
         "--data", type=Path, metavar="FOLDER", help="folder of the data files (default: recipe's)"
     )
@@ -48,12 +52,10 @@ def _train_parser() -> argparse.ArgumentParser:
 def _train(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
-    recipe = load_recipe(options.recipe, options.set)
-    folder = RunFolder(options.run or Path("runs") / options.recipe.stem)
+    recipe = load_recipe(_recipe_path(options.recipe), options.set)
+    folder = RunFolder(options.run or Path("runs") / Path(options.recipe).stem)
     with folder.held():
-        splits = load_splits(recipe, options.data)
-        folder.write_start(recipe, audit(splits))
-        trainer = Trainer(recipe, splits, folder, options.device)
+        trainer = Trainer(recipe, load_splits(recipe, options.data), folder, options.device)
         trainer.run()
     progress = trainer.progress
     if progress["finished"]:
@@ -63,12 +65,23 @@ def _train(options: argparse.Namespace) -> int:
     return 0
 
 
+def _recipe_path(recipe: str) -> Path:
+    """A name without .toml stands for a recipe of ours."""
+    return Path(recipe) if recipe.endswith(".toml") else RECIPES / f"{recipe}.toml"
+
+
+def _recipe_names() -> str:
+    return ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
+
+
 def _evaluate_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training evaluate", description="Scores the best model of a run: greedy WER and PER."
     )
     parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("--split", default="test", help="train, dev or test (default)")
+    parser.add_argument(
+        "--split", default="test", help="train, dev or test (default)", choices=("train", "dev", "test")
+    )
     parser.add_argument(
         "--data", type=Path, metavar="FOLDER", help="folder of the data files (default: recipe's)"
     )
@@ -80,7 +93,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     folder = RunFolder(options.run)
     checkpoint = load_checkpoint(folder.best)
     if options.file:
-        split = read_split(options.file, options.split)
+        split = read_split(options.file, options.file.stem)
     else:
         splits = load_splits(checkpoint.recipe, options.data)
         if options.split not in splits:
@@ -89,9 +102,9 @@ def _evaluate(options: argparse.Namespace) -> int:
     limit = checkpoint.recipe.limits.max_target_length
     scores = evaluate(checkpoint.model(), split.by_source(), checkpoint.texts(), limit)
     folder.write_scores(
-        options.split,
+        split.name,
         {
-            "dataset": options.split,
+            "dataset": split.name,
             "sha256": split.sha256,
             "examples": split.examples,
             "decoding": "greedy",
@@ -100,7 +113,7 @@ def _evaluate(options: argparse.Namespace) -> int:
             "sources": scores.sources,
         },
     )
-    print(f"{options.split}\tWER {scores.wer:.2f} %\tPER {scores.per:.2f} %\t{scores.sources} sources")
+    print(f"{split.name}\tWER {scores.wer:.2f} %\tPER {scores.per:.2f} %\t{scores.sources} sources")
     return 0
 
 

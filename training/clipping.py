@@ -4,9 +4,9 @@ By value: each component is capped to [-value, value]. By norm: the whole gradie
 where |g|_2 is larger. Together, the components are capped first. Pascanu, Mikolov and Bengio (2013).
 """
 
+import math
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
 
@@ -22,11 +22,14 @@ class Clipped:
 
 
 def clip_gradients(model: nn.Module, value: float, norm: float) -> Clipped:
-    """Clips the gradients of a model in place; 0 leaves a clip out. Raises FloatingPointError when one is not finite."""
+    """Clips the gradients of a model in place; 0 leaves a clip out.
+
+    Raises FloatingPointError when a gradient is not finite.
+    """
     parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    gradients = [parameter.grad for parameter in parameters]
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     before = get_total_norm(gradients).item()
-    if before != before or before == float("inf"):
+    if not math.isfinite(before):
         raise FloatingPointError(f"the gradient's norm is {before}; lower the learning rate")
     components = 0
     if value:
@@ -34,9 +37,7 @@ def clip_gradients(model: nn.Module, value: float, norm: float) -> Clipped:
         clip_grad_value_(parameters, value)
     by_norm = False
     if norm:
-        reached = get_total_norm(gradients) if components else torch.tensor(before)
-        by_norm = reached.item() > norm
-        clip_grad_norm_(parameters, norm)
+        by_norm = clip_grad_norm_(parameters, norm).item() > norm  # it returns the norm that it found
     return Clipped(before, by_norm, components, sum(gradient.numel() for gradient in gradients))
 
 

@@ -16,7 +16,7 @@ from bundle.text import SourceText, TargetText
 from training.recipe import Files, Limits, Recipe, Reverse
 
 MAX_BAD_SHARE = 0.05
-MAX_LINE_CHARACTERS = 10_000
+MAX_LINE_BYTES = 10_000
 
 
 class DataError(ValueError):
@@ -99,19 +99,19 @@ def read_split(path: Path, name: str) -> Split:
 
 def _columns(line: bytes) -> tuple[list[str], str]:
     """The columns of a line, or the reason why it is bad."""
-    if len(line) > MAX_LINE_CHARACTERS:
-        return [], f"{len(line)} bytes; at most {MAX_LINE_CHARACTERS}"
+    if len(line) > MAX_LINE_BYTES:
+        return [], f"{len(line)} bytes; at most {MAX_LINE_BYTES}"
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError:
         return [], "not UTF-8"
-    columns = [" ".join(column.split(" ")).strip() for column in text.split("\t")]
-    if len(columns) < 2:
+    if "\t" not in text:
         return [], "no tab"
+    if any(unicodedata.category(character) == "Cc" and character != "\t" for character in text):
+        return [], "a control character"
+    columns = [column.strip() for column in text.split("\t")]
     if not all(columns):
         return [], "an empty column"
-    if any(unicodedata.category(character) == "Cc" for column in columns for character in column):
-        return [], "a control character"
     return columns, ""
 
 
@@ -194,24 +194,3 @@ def _padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
     for index, row in enumerate(rows):
         array[index, : len(row)] = row
     return array, lengths
-
-
-def batch_order(
-    examples: Examples, batch_size: int, bucket_width: int, seed: int, epoch: int
-) -> list[np.ndarray]:
-    """Indices of each batch of an epoch: a pure function of its arguments.
-
-    Sources in one batch share a length bucket (`bucket_width` lengths wide; 1: no padding at all), and
-    targets there are of similar length.
-    """
-    chance = np.random.default_rng([seed, epoch])
-    shuffled = chance.permutation(len(examples))
-    bucket = (examples.source_lengths[shuffled] - 1) // bucket_width
-    ordered = shuffled[np.lexsort((examples.target_lengths[shuffled], bucket))]
-    edges = np.flatnonzero(np.diff(np.sort(bucket))) + 1
-    batches = [
-        part[start : start + batch_size]
-        for part in np.split(ordered, edges)
-        for start in range(0, len(part), batch_size)
-    ]
-    return [batches[index] for index in chance.permutation(len(batches))]

@@ -2,7 +2,7 @@
 
 Knows nothing of text, files or optimisers. Letters: B batch, S source length, T target length, L layers,
 H hidden size, E embedding size, V target tokens that can be emitted.
-Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks" (2014), with a two-way encoder.
+Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks" (2014), two-way encoder added.
 """
 
 import torch
@@ -32,7 +32,7 @@ class Encoder(nn.Module):
         )
 
     def forward(self, source: Tensor, lengths: Tensor) -> State:
-        """source [B, S], lengths [B] (on the CPU) -> last state after each row's own length, [L, B, H] twice."""
+        """source [B, S], lengths [B] (on the CPU) -> state after each row's own length, [L, B, H] twice."""
         embedded = self.dropout(self.embedding(source))  # [B, S, E]
         if bool((lengths == source.shape[1]).all()):
             _, (hidden, cell) = self.lstm(embedded)
@@ -98,11 +98,6 @@ class Seq2Seq(nn.Module):
 
     def __init__(self, source_size: int, target_size: int, sizes: Model) -> None:
         super().__init__()
-        if sizes.bidirectional and sizes.hidden_size % 2:
-            raise ValueError(f"model.hidden_size {sizes.hidden_size}: must be even for a two-way encoder")
-        if not sizes.bidirectional and sizes.encoder_layers != sizes.decoder_layers:
-            raise ValueError("model.decoder_layers: must equal encoder_layers, since each starts the other")
-        self.sizes = sizes
         self.start_id = target_size - 1
         self.encoder = Encoder(source_size, sizes)
         self.bridge = Bridge(sizes) if sizes.bidirectional else None
@@ -111,23 +106,25 @@ class Seq2Seq(nn.Module):
 
     def encode(self, source: Tensor, lengths: Tensor) -> State:
         """source [B, S], lengths [B] -> the decoder's first state, [L, B, H] twice."""
-        state = self.encoder(source, lengths)
-        return self.bridge(*state) if self.bridge is not None else state
+        state: State = self.encoder(source, lengths)
+        if self.bridge is not None:
+            state = self.bridge(*state)
+        return state
 
     def forward(self, source: Tensor, lengths: Tensor, read: Tensor) -> Tensor:
-        """Teacher forcing: `read` [B, T] is <S> and the true target -> logits [B, T, V] of what follows each."""
-        logits, _ = self.decoder(read, self.encode(source, lengths))
+        """Teacher forcing: `read` [B, T], <S> and the true target -> logits [B, T, V] of what follows."""
+        logits: Tensor = self.decoder(read, self.encode(source, lengths))[0]
         return logits
 
     @torch.inference_mode()
     def greedy(self, source: Tensor, lengths: Tensor, max_length: int) -> list[tuple[list[int], list[float]]]:
         """Feeds the decoder its own best token until <E> (id 0) or max_length tokens.
 
-        Returns, for each row, the emitted ids (<E> included where it came) and their natural-log probabilities.
+        Returns, for each row, the emitted ids (<E> too, where it came) and their natural-log probabilities.
         """
         was_training = self.training
         self.eval()
-        state = self.encode(source, lengths)
+        state = self.encode(source, lengths)  # [L, B, H] twice
         token = torch.full((len(source), 1), self.start_id, device=source.device)  # [B, 1]
         done = torch.zeros(len(source), dtype=torch.bool, device=source.device)  # [B]
         tokens, scores = [], []

@@ -61,9 +61,23 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bidirectional: bool = False
     dropout: Share = 0.0
 
+    def __post_init__(self) -> None:
+        if self.bidirectional and self.hidden_size % 2:
+            raise ValueError(
+                f"hidden_size {self.hidden_size}: must be even for an encoder that reads both ways"
+            )
+        if not self.bidirectional and self.encoder_layers != self.decoder_layers:
+            raise ValueError(
+                f"decoder_layers {self.decoder_layers}: must be encoder_layers, {self.encoder_layers}, "
+                "unless bidirectional"
+            )
+
 
 class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the weights are found. A clip of 0 is no clip; an average_decay of 0 is no average."""
+    """How the weights are found. A clip of 0 is no clip; an average_decay of 0 is no average.
+
+    No 16-mixed: its loss scale is one more state that decides the weights. bf16-mixed needs none.
+    """
 
     seed: Natural = 1
     epochs: Count
@@ -77,7 +91,7 @@ class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clip_value: Annotated[float, Meta(ge=0)] = 0.0
     clip_norm: Annotated[float, Meta(ge=0)] = 0.0
     average_decay: Share = 0.0
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
     checkpoint_every_steps: Count = 200
 
 

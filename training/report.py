@@ -24,7 +24,7 @@ from training.recipe import Recipe
 Row = dict[str, Any]
 
 
-class RunFolderBusy(RuntimeError):
+class RunFolderBusyError(RuntimeError):
     """Another process is training in this folder."""
 
 
@@ -32,7 +32,6 @@ class RunFolder:
     """One folder, held by one trainer at a time."""
 
     def __init__(self, path: Path) -> None:
-        path.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.checkpoint = path / "checkpoint.safetensors"
         self.best = path / "best.safetensors"
@@ -42,33 +41,32 @@ class RunFolder:
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keeps other trainers out. The kernel lets go of the lock however this process ends."""
+        self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise RunFolderBusy(f"{self.path}: another process is training here") from error
+            raise RunFolderBusyError(f"{self.path}: another process is training here") from error
         try:
             yield
         finally:
             os.close(descriptor)
 
-    def write_start(self, recipe: Recipe, audit: dict[str, object]) -> None:
-        """Writes the configuration and what the audit of the data found, and says the latter."""
+    def start(self, recipe: Recipe, audit: dict[str, object], history: list[Row]) -> None:
+        """Writes the configuration and what the audit of the data found, and says the latter.
+
+        Opens TensorBoard's log at the end of a history, dropping what a killed run wrote after it.
+        """
+        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
+
         write_atomically(self.path / "recipe.json", _json(msgspec.to_builtins(recipe)))
         write_atomically(self.path / "audit.json", _json(audit))
         for name, found in audit.items():
-            self.console.print(f"[dim]{name}:[/dim] {_shortened(found)}", highlight=False, soft_wrap=True)
-
-    def start(self, history: list[Row]) -> None:
-        """Opens TensorBoard's log at the end of a history, dropping what a killed run wrote after it."""
-        from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
-
+            self.say(f"{name}: {_shortened(found)}")
         step = history[-1]["step"] if history else 0
         self._tensorboard = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
         self._write_metrics(history)
-        if history:
-            self.console.print(f"going on after epoch {history[-1]['epoch']}, step {step}")
 
     def write_epoch(self, history: list[Row]) -> None:
         """Adds an epoch's row to metrics.csv and TensorBoard, redraws the curves, prints a line."""
@@ -78,13 +76,12 @@ class RunFolder:
             if name not in ("epoch", "step"):
                 self._tensorboard.add_scalar(name, value, row["step"])
         self._tensorboard.flush()
-        self.write_curves(history)
-        self.console.print(
+        self._draw_curves(history)
+        self.say(
             f"epoch {row['epoch']}  loss {row['train_loss']:.4f}  dev WER {row['dev_wer']:.2f} %  "
             f"PER {row['dev_per']:.2f} %  {row['tokens_per_second']:.0f} tokens/s  "
             f"clipped {100 * row['steps_clipped_by_norm']:.0f} % of steps by norm, "
-            f"{100 * row['steps_clipped_by_value']:.0f} % by value",
-            highlight=False,
+            f"{100 * row['steps_clipped_by_value']:.0f} % by value"
         )
 
     def _write_metrics(self, history: list[Row]) -> None:
@@ -98,10 +95,8 @@ class RunFolder:
         writer.writerows(history)
         write_atomically(self.path / "metrics.csv", text.getvalue().encode())
 
-    def write_curves(self, history: list[Row]) -> None:
+    def _draw_curves(self, history: list[Row]) -> None:
         """Draws loss, dev errors, and gradient norms with clip shares over the epochs."""
-        if not history:
-            return
         from matplotlib.figure import Figure  # slow to import; the figure needs no screen
 
         figure = Figure(figsize=(12, 3.6), layout="constrained")
@@ -127,9 +122,9 @@ class RunFolder:
         """Keeps a split's final figures, for the model card."""
         write_atomically(self.path / f"scores-{split}.json", _json(scores))
 
-    def warn(self, text: str) -> None:
-        """Says something that a person should not miss."""
-        self.console.print(f"[yellow]warning:[/yellow] {text}", soft_wrap=True)
+    def say(self, text: str) -> None:
+        """Prints one line to stderr, however wide, above the progress bar."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     @contextmanager
     def progress(self, total_steps: int) -> Iterator["StepBar"]:

@@ -4,7 +4,7 @@ Knows nothing of models: the tokenizers files that it builds travel through chec
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from bundle.text import SourceText, TargetText, build_source, build_target
 from training.data import Split
@@ -23,7 +23,7 @@ def build_texts(recipe: Recipe, train: Split) -> tuple[bytes, bytes]:
     return _build(build_source, sources, recipe.source), _build(build_target, targets, recipe.target)
 
 
-def _build(builder, tokens: list[str], text: Text) -> bytes:  # type: ignore[no-untyped-def]
+def _build(builder: Callable[..., bytes], tokens: list[str], text: Text) -> bytes:
     return builder(tokens, text.level, text.lowercase, strip_accents=text.strip_accents)
 
 

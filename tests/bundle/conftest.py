@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -24,8 +25,6 @@ from bundle.manifest import (
 )
 from bundle.text import build_source, build_target
 from bundle.writer import publish
-
-np = pytest.importorskip("numpy")
 
 DTYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "int32": TensorProto.INT32}
 

@@ -18,7 +18,7 @@ Publish = Callable[..., Path]
 
 
 def names(tensors: tuple[object, ...]) -> list[str]:
-    return [tensor.name for tensor in tensors]  # type: ignore[attr-defined]
+    return [tensor.name for tensor in tensors]
 
 
 def shape_of(value: onnx.ValueInfoProto) -> onnx.TensorShapeProto:

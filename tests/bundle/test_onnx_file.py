@@ -48,7 +48,7 @@ def constant(tensor: TensorProto) -> onnx.NodeProto:
 
 def with_attribute(**fields: object) -> onnx.NodeProto:
     node = helper.make_node("Constant", [], ["y"])
-    node.attribute.append(onnx.AttributeProto(name="value", **fields))  # type: ignore[arg-type]
+    node.attribute.append(onnx.AttributeProto(name="value", **fields))
     return node
 
 

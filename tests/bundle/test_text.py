@@ -104,7 +104,7 @@ def test_no_text_gives_special_ids(typed: str) -> None:
 
 
 TEXTS = [
-    read(build(LETTERS if level == "char" else ["x"], level, False, strip_accents=strip))  # type: ignore[operator]
+    read(build(LETTERS if level == "char" else ["x"], level, False, strip_accents=strip))
     for read, build in ((SourceText, build_source), (TargetText, build_target))
     for level in ("char", "word")
     for strip in (False, True)

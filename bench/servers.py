@@ -1,0 +1,85 @@
+"""Servers of the run's own: started as processes, asked what they cost, and ended with the run.
+
+Knows nothing of calls. A server is any module that writes a JSON line with "message": "ready" to stderr.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+READY_SECONDS = 60
+STOP_SECONDS = 20
+
+
+class Server:
+    """One running server. `listen` is its gRPC address, `http` that of its metrics, empty for none."""
+
+    def __init__(self, process: subprocess.Popen[str], ready: dict[str, str]) -> None:
+        self.pid = process.pid
+        self.listen = ready["listen"]
+        self.http = ready.get("http", "")
+
+    def cpu_seconds(self) -> float:
+        """Processor time of all its threads so far, user and system."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime: proc(5)
+
+    def steps(self) -> tuple[float, float]:
+        """Decoder steps so far, and rows in all of them together. Zeros where there are no metrics."""
+        if not self.http:
+            return 0.0, 0.0
+        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=10) as page:
+            text = page.read().decode()
+        return total(text, "chairlift_step_rows_count"), total(text, "chairlift_step_rows_sum")
+
+
+def total(metrics: str, name: str) -> float:
+    """A metric's value in Prometheus text, summed over its labels. Raises ValueError where there is none."""
+    values = [
+        float(line.rpartition(" ")[2])
+        for line in metrics.splitlines()
+        if line.startswith((f"{name} ", f"{name}{{"))
+    ]
+    if not values:
+        raise ValueError(f"/metrics: no {name}")
+    return sum(values)
+
+
+@contextmanager
+def running(module: str, *arguments: str) -> Iterator[Server]:
+    """`python -m module` with arguments, as long as the context lasts. Exits where it does not get ready."""
+    command = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield Server(process, _ready_line(process, module))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _ready_line(process: subprocess.Popen[str], module: str) -> dict[str, str]:
+    """Reads a server's log until it serves, then leaves a thread to empty the pipe, which never fills."""
+    assert process.stderr
+    watchdog = threading.Timer(READY_SECONDS, process.kill)
+    watchdog.start()
+    log = []
+    try:
+        for line in process.stderr:
+            log.append(line)
+            if '"ready"' in line:
+                threading.Thread(target=process.stderr.read, daemon=True).start()
+                ready: dict[str, str] = json.loads(line)
+                return ready
+    finally:
+        watchdog.cancel()
+    sys.exit(f"bench: {module} did not become ready:\n{''.join(log)}")

@@ -1,0 +1,67 @@
+"""Where the command line's inputs come from: words, or lines of a file or pipe, in groups, one a call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+CALL_SIZE = 64  # inputs a call
+BLOCK_SIZE = 64 * 1024  # bytes a read
+MAX_LINE_SIZE = 1024 * 1024  # bytes; no model takes inputs of that size
+
+
+class LineTooLong(Exception):
+    """The source is no text with one input a line."""
+
+
+async def words(inputs: Sequence[str]) -> AsyncIterator[list[str]]:
+    """The inputs in groups of at most CALL_SIZE."""
+    for start in range(0, len(inputs), CALL_SIZE):
+        yield list(inputs[start : start + CALL_SIZE])
+
+
+async def lines(descriptor: int) -> AsyncIterator[list[str]]:
+    """The lines of a file or pipe in groups of at most CALL_SIZE, each group as soon as its lines are there.
+
+    Blank lines are left out, and line endings cut off. Bytes that are not UTF-8 become lone surrogates. Holds
+    one block and one line at most; raises LineTooLong rather than hold a line without end.
+    """
+    rest = b""
+    while block := await _read(descriptor):
+        *complete, rest = (rest + block).split(b"\n")
+        if len(rest) > MAX_LINE_SIZE:
+            raise LineTooLong(f"a line of more than {MAX_LINE_SIZE} bytes; one input a line is wanted")
+        async for group in words(_texts(complete)):
+            yield group
+    async for group in words(_texts([rest])):
+        yield group
+
+
+def count(path: Path) -> int:
+    """How many inputs `lines` will find in a file."""
+    with path.open("rb") as file:
+        return sum(1 for line in file if line.strip())
+
+
+def _texts(raw_lines: list[bytes]) -> list[str]:
+    return [line.rstrip(b"\r").decode(errors="surrogateescape") for line in raw_lines if line.strip()]
+
+
+async def _read(descriptor: int) -> bytes:
+    """What is there to read, waiting for it if need be; empty at the end.
+
+    Waits without a thread, so that Ctrl-C never waits for one more line.
+    """
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
+    try:
+        loop.add_reader(descriptor, readable.set)
+    except (PermissionError, NotImplementedError):  # a plain file, which never keeps us waiting; or Windows
+        return os.read(descriptor, BLOCK_SIZE)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(descriptor)
+    return os.read(descriptor, BLOCK_SIZE)

@@ -1,0 +1,200 @@
+"""`python -m chairlift` as people run it: a process, its two outputs and its exit status."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(server: str, *arguments: str | bytes, **options) -> subprocess.Popen[bytes]:
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CHAIRLIFT_SERVER": server, "TERM": "xterm"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "chairlift", *arguments], env=environment, cwd=ROOT, **streams
+    )
+
+
+def run(server: str, *arguments: str | bytes, feed: bytes | None = None) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error."""
+    stdin = subprocess.DEVNULL if feed is None else subprocess.PIPE
+    with start(server, *arguments, stdin=stdin) as process:
+        out, errors = process.communicate(feed, timeout=60)
+    return process.returncode, out.decode(), errors.decode()
+
+
+def test_words(server):
+    assert run(server.address, "snow", "ski lift") == (0, "snow\tw o n s\nski lift\tt f i l   i k s\n", "")
+
+
+def test_bad_inputs_are_reported_and_the_rest_is_printed(server):
+    status, out, errors = run(server.address, "ab", "BAD", b"\xff", "cd")
+    assert (status, out) == (1, "ab\tb a\ncd\td c\n")
+    assert errors == "chairlift: 'BAD': bad\nchairlift: '\\udcff': not UTF-8 text\n"
+
+
+def test_only_word_that_is_bad(server):
+    assert run(server.address, "BAD") == (1, "", "chairlift: 'BAD': bad\n")
+
+
+def test_options_reach_the_server(server):
+    assert run(server.address, "--model", "backwards", "--max-length", "1", "snow")[1] == "snow\tw\n"
+    assert run(server.address, "--model", "other", "snow") == (
+        2,
+        "",
+        "chairlift: NOT_FOUND: no model other\n",
+    )
+    assert run("127.0.0.1:9", "--server", server.address, "snow")[0] == 0
+
+
+def test_timeout(server):
+    status, out, errors = run(server.address, "--timeout", "0.2", "SLOW")
+    assert (status, out) == (2, "")
+    assert errors.startswith("chairlift: DEADLINE_EXCEEDED: ")
+
+
+def test_server_that_cannot_be_reached():
+    with socket.socket() as reserved:  # bound but not listening: connections are refused
+        reserved.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{reserved.getsockname()[1]}"
+        status, out, errors = run(address, "snow")
+    assert (status, out) == (2, "")
+    assert errors.startswith(f"chairlift: no answer from {address}: ")
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["-", "snow"],
+        ["--list", "snow"],
+        ["--file", "x", "snow"],
+        ["--timeout", "0", "snow"],
+        ["--version", "-1", "snow"],
+        ["--max-length", "2147483648", "snow"],
+    ],
+)
+def test_wrong_usage(arguments):
+    status, out, errors = run("127.0.0.1:9", *arguments)
+    assert (status, out) == (2, "")
+    assert errors.startswith("usage: chairlift")
+
+
+def test_file_in_bulk(server, tmp_path):
+    words = [f"word{number}" for number in range(3000)]
+    path = tmp_path / "words.txt"
+    path.write_text("\n\n".join(words))
+    status, out, errors = run(server.address, "--file", str(path))
+    assert (status, errors) == (0, "")
+    assert out.splitlines() == [f"{word}\t{' '.join(reversed(word))}" for word in words]
+    assert server.servicer.calls.total() < len(words) / 32
+    assert server.servicer.most_open_calls <= 16
+
+
+def test_file_that_is_not_there(tmp_path):
+    status, out, errors = run("127.0.0.1:9", "--file", str(tmp_path / "none"))
+    assert (status, out) == (2, "")
+    assert "No such file" in errors
+    assert errors.count("\n") == 1
+
+
+def test_bulk_outlasts_a_full_server(server):
+    assert run(server.address, "-", feed=b"BUSY\n") == (0, "BUSY\tY S U B\n", "")
+    assert server.servicer.calls["BUSY"] == 5
+
+
+def test_pipe_is_answered_line_by_line(server):
+    with start(server.address, "-", stdin=subprocess.PIPE) as process:
+        process.stdin.write(b"ab\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"ab\tb a\n"  # while the pipe is still open
+        assert process.communicate(b"cd", timeout=60) == (b"cd\td c\n", b"")
+    assert process.returncode == 0
+
+
+def test_json(server):
+    status, out, _ = run(server.address, "--json", "é", "BAD")
+    answer, bad = map(json.loads, out.splitlines())
+    assert status == 1
+    assert (answer["input"], answer["text"], answer["token_ids"], answer["score"]) == ("é", "é", [233], -0.5)
+    assert (answer["finish_reason"], answer["model"]["version"]) == ("eos", 3)
+    error = {"code": "INVALID_ARGUMENT", "message": "inputs[1]: bad", "field": "inputs[1]"}
+    assert bad == {"input": "BAD", "error": error}
+
+
+def test_stream(server):
+    status, out, errors = run(server.address, "--stream", "snow", "BAD", "ab")
+    assert (status, out, errors) == (1, "snow\tw o n s\nab\tb a\n", "chairlift: 'BAD': bad\n")
+
+
+def test_stream_shows_tokens_before_the_end(server):
+    with start(server.address, "--stream", "WAIT") as process:
+        assert process.stdout.read(6) == b"WAIT\tT"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60) == (b"\n", b"")
+    assert process.returncode == 130
+    assert server.servicer.hung_up.wait(10)
+
+
+def test_stream_that_breaks(server):
+    status, out, errors = run(server.address, "--stream", "BREAK", "snow")
+    assert (status, out, errors) == (2, "BREAK\tK\n", "chairlift: INTERNAL: error 7\n")
+
+
+def test_stream_as_json(server):
+    *chunks, answer = map(json.loads, run(server.address, "--stream", "--json", "ab")[1].splitlines())
+    assert [chunk["chunk"]["text"] for chunk in chunks] == ["b", " a"]
+    assert answer["text"] == "b a"
+
+
+def test_list(server):
+    assert run(server.address, "--list")[1] == "backwards*  3  ready  fp32  cpu  Spells backwards\n"
+    model = json.loads(run(server.address, "--list", "--json")[1])
+    assert model["reference"]["name"] == "backwards"
+
+
+@pytest.mark.parametrize("words", [["SLOW"], ["-"]])
+def test_interrupt_is_quiet(server, words):
+    with start(server.address, *words, stdin=subprocess.PIPE) as process:
+        if words == ["-"]:
+            process.stdin.write(b"SLOW\n")
+            process.stdin.flush()
+        assert server.servicer.waiting.wait(10)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert (process.stdout.read(), process.stderr.read()) == (b"", b"")
+
+
+def test_closed_pipe_is_quiet(server):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with start(server.address, "snow", stdout=writing) as process:
+        os.close(writing)
+        assert process.communicate(timeout=60)[1] == b""
+    assert process.returncode == 141
+
+
+@pytest.mark.parametrize("arguments", [["-"], ["snow"]])
+def test_progress_is_for_bulk_input_and_terminals_only(server, arguments):
+    terminal, stderr = pty.openpty()
+    with start(server.address, *arguments, stdin=subprocess.PIPE, stderr=stderr) as process:
+        os.close(stderr)
+        out, _ = process.communicate(b"snow\n", timeout=60)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal says that the other side is gone
+        while block := os.read(terminal, 4096):
+            shown += block
+    os.close(terminal)
+    assert out == b"snow\tw o n s\n"
+    assert (b"inputs" in shown) == (arguments == ["-"])

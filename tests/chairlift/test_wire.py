@@ -1,0 +1,96 @@
+"""The values against the messages: no field of the wire may be lost on the way."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import chairlift
+from chairlift import results, wire
+from chairlift.v1 import seq2seq_pb2 as pb
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (results.Architecture, pb.Architecture),
+        (results.DataSource, pb.DataSource),
+        (results.Hypothesis, pb.Hypothesis),
+        (results.Limits, pb.Limits),
+        (results.Model, pb.Model),
+        (results.ModelCard, pb.ModelCard),
+        (results.ModelReference, pb.ModelReference),
+        (results.Score, pb.Score),
+        (results.TokenChunk, pb.TokenChunk),
+        (results.InputError, pb.Error),
+    ],
+)
+def test_value_has_the_fields_of_its_message(value, message):
+    assert [field.name for field in dataclasses.fields(value)] == [
+        field.name for field in message.DESCRIPTOR.fields
+    ]
+
+
+def test_card_is_read_field_by_field():
+    source = pb.DataSource(name="n", licence="l", split="s", examples=4, sha256="h")
+    score = pb.Score(dataset="d", metric="m", value=0.5, sources=6, decoding="greedy")
+    card = pb.ModelCard(
+        title="t", description="d", licence="l", data=[source], scores=[score], training_commit="c"
+    )
+    assert wire.model(pb.Model(card=card)).card == chairlift.ModelCard(
+        "t",
+        "d",
+        "l",
+        (chairlift.DataSource("n", "l", "s", 4, "h"),),
+        (chairlift.Score("d", "m", 0.5, 6, "greedy"),),
+        "c",
+    )
+
+
+def test_architecture_and_limits_are_read_field_by_field():
+    numbers = {
+        "encoder_layers": 1,
+        "decoder_layers": 2,
+        "embedding_size": 3,
+        "hidden_size": 4,
+        "parameters": 5,
+    }
+    message = pb.Architecture(cell="lstm", bidirectional=True, attention="none", **numbers)
+    limits = pb.Limits(max_source_length=7, max_target_length=8, max_inputs=9)
+    model = wire.model(pb.Model(architecture=message, limits=limits))
+    assert model.architecture == chairlift.Architecture("lstm", 1, 2, 3, 4, True, "none", 5)
+    assert model.limits == chairlift.Limits(7, 8, 9)
+
+
+def test_finish_reason_of_a_newer_server():
+    hypothesis = pb.Hypothesis(text="x")
+    hypothesis.finish_reason = 99
+    result = pb.Result(generation=pb.Generation(hypotheses=[hypothesis]))
+    request = wire.generate_request("x", "", 0, 0)
+    [answer] = wire.results(request, pb.GenerateResponse(results=[result]))
+    assert answer.finish_reason is chairlift.FinishReason.UNSPECIFIED
+
+
+@pytest.mark.parametrize(
+    ("result", "complaint"),
+    [
+        (pb.Result(), "without a generation or an error"),
+        (pb.Result(generation=pb.Generation()), "without a hypothesis"),
+    ],
+)
+def test_empty_results_break_the_contract(result, complaint):
+    request = wire.generate_request("x", "", 0, 0)
+    with pytest.raises(chairlift.ServerError, match=complaint):
+        wire.results(request, pb.GenerateResponse(results=[result]))
+
+
+def test_nothing_may_follow_the_result_of_a_stream():
+    reader = wire.StreamReader()
+    end = pb.GenerateStreamResponse(
+        result=pb.StreamResult(generation=pb.Generation(hypotheses=[pb.Hypothesis()]))
+    )
+    reader.read(end)
+    reader.end()
+    with pytest.raises(chairlift.ServerError, match="after the result"):
+        reader.read(end)

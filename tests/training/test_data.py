@@ -1,0 +1,102 @@
+"""What is read from files, what is refused, and that splits do not leak unseen."""
+
+from pathlib import Path
+
+import pytest
+
+from bundle.text import SourceText, TargetText
+from training.data import MAX_LINE_BYTES, DataError, Split, audit, load_splits, read_split, to_examples
+from training.recipe import Limits, Recipe
+from training.vocabulary import build_texts
+
+GOOD = b"".join(b"word%d\tW %d\n" % (number, number) for number in range(40))
+
+
+def read(tmp_path: Path, content: bytes) -> Split:
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes(content)
+    return read_split(path, "train")
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"no tab here", "no tab"),
+        (b"", "no tab"),
+        (b"word\t", "an empty column"),
+        (b"\tW", "an empty column"),
+        (b"word\t  \tW", "an empty column"),
+        (b"wo\x00rd\tW", "a control character"),
+        (b"word\tW\x1f", "a control character"),
+        (b"word\t\xff\xfe", "not UTF-8"),
+        (b"word\t" + b"W" * MAX_LINE_BYTES, f"{MAX_LINE_BYTES + 5} bytes; at most {MAX_LINE_BYTES}"),
+    ],
+)
+def test_a_bad_line_is_left_out_and_named(tmp_path: Path, line: bytes, reason: str) -> None:
+    split = read(tmp_path, GOOD + line + b"\nlast\tL\n")
+    assert split.bad_lines == [(41, reason)]
+    assert len(split.pairs) == 41
+
+
+def test_more_than_a_twentieth_of_bad_lines_is_refused_with_their_numbers(tmp_path: Path) -> None:
+    assert len(read(tmp_path, GOOD + b"bad\nbad\n").bad_lines) == 2  # 2 of 42
+    with pytest.raises(DataError, match=r"3 of 43 lines are bad \(line 41: no tab; line 42: no tab; line 43"):
+        read(tmp_path, GOOD + b"bad\nbad\nbad\n")
+
+
+def test_byte_order_mark_carriage_returns_and_spaces_are_no_part_of_a_text(tmp_path: Path) -> None:
+    split = read(tmp_path, b"\xef\xbb\xbffirst\tF\r\n second \t S T \r\n")
+    assert [(pair.source, pair.targets) for pair in split.pairs] == [("first", ("F",)), ("second", ("S T",))]
+    assert not split.bad_lines
+
+
+def test_repeated_pairs_are_dropped_and_further_targets_kept(tmp_path: Path) -> None:
+    split = read(tmp_path, b"a\tX\tY\tX\na\tY\na\tZ\nb\tX\n")
+    assert split.by_source() == {"a": ("X", "Y", "Z"), "b": ("X",)}
+    assert (split.repeated, split.examples) == (2, 4)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
+def test_a_file_without_a_usable_line_is_refused(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(DataError, match="no usable line"):
+        read(tmp_path, content)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="No such file"):
+        read_split(tmp_path / "none.tsv", "train")
+
+
+def test_the_audit_counts_sources_in_two_splits(tmp_path: Path) -> None:
+    train, dev = read(tmp_path, b"a\tA\nb\tB\nc\tC\n"), read(tmp_path, b"c\tC\nd\tD\nb\tB\n")
+    report = audit({"train": train, "dev": dev})
+    assert report["sources_in_both_train_and_dev"] == {"count": 2, "first": ["b", "c"]}
+    clean = audit({"train": train, "dev": read(tmp_path, b"d\tD\n")})
+    assert clean["sources_in_both_train_and_dev"] == {"count": 0, "first": []}
+
+
+def test_the_toy_task_shares_no_string_between_splits_and_is_always_the_same(tiny: Recipe) -> None:
+    splits = load_splits(tiny)
+    strings = {name: {pair.source for pair in split.pairs} for name, split in splits.items()}
+    assert {name: len(found) for name, found in strings.items()} == {"train": 300, "dev": 40, "test": 20}
+    assert len(set.union(*strings.values())) == 360
+    assert all(pair.targets == (pair.source[::-1],) for pair in splits["test"].pairs)
+    assert load_splits(tiny)["train"].sha256 == splits["train"].sha256
+
+
+def test_vocabularies_hold_what_training_saw_the_frequent_first(tmp_path: Path, tiny: Recipe) -> None:
+    source, target = build_texts(tiny, read(tmp_path, b"abb\tbba\ncb\tbc\n"))
+    assert SourceText(source).tokens == ("<pad>", "<unk>", "b", "a", "c")
+    assert TargetText(target).tokens == ("<E>", "<unk>", "b", "a", "c", "<S>")
+    assert SourceText(source).encode("az") == [3, 1]
+
+
+def test_examples_over_the_limits_are_left_out_and_counted(tmp_path: Path, tiny: Recipe) -> None:
+    split = read(tmp_path, b"ab\tba\nabc\tcba\nb\tbbbb\n")
+    source, target = build_texts(tiny, split)
+    texts = SourceText(source), TargetText(target)
+    examples = to_examples(split, *texts, Limits(max_source_length=2, max_target_length=3))
+    assert (len(examples), examples.too_long) == (1, 2)
+    assert texts[1].decode(examples.target[0].tolist()) == "ba"
+    with pytest.raises(DataError, match="over the limits"):
+        to_examples(split, *texts, Limits(max_source_length=1, max_target_length=1))

@@ -1,0 +1,176 @@
+"""The command line: what a run leaves behind, and what it refuses."""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from training.__main__ import main
+from training.checkpoint import load_checkpoint
+from training.recipe import RecipeError, load_recipe
+from training.report import RunFolder
+from training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two epochs."""
+    folder = tmp_path_factory.mktemp("program") / "run"
+    assert main(command(tiny_recipe, folder)) == 0
+    return folder
+
+
+def command(recipe: Path, folder: Path, *more: str) -> list[str]:
+    return [str(recipe), "--run", str(folder), "--device", "cpu", "--set", "training.epochs=2", *more]
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_run_leaves_its_records(trained: Path) -> None:
+    assert {path.name for path in trained.iterdir()} == {
+        ".lock",
+        "audit.json",
+        "best.safetensors",
+        "checkpoint.safetensors",
+        "curves.png",
+        "metrics.csv",
+        "recipe.json",
+        "tensorboard",
+    }
+    assert len((trained / "metrics.csv").read_text().splitlines()) == 3
+
+
+def test_an_epoch_is_one_line_however_wide(
+    tiny_recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(RunFolder, "_draw_curves", lambda folder, history: None)
+    assert main(command(tiny_recipe, tmp_path, "--set", "training.epochs=1")) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
+    assert len(lines) == 1
+    assert re.fullmatch(r"epoch 1  loss .* dev WER .* by norm, \d+ % by value", lines[0])
+
+
+def test_a_finished_run_says_so_and_changes_nothing(
+    trained: Path, tiny_recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(trained)
+    assert main(command(tiny_recipe, trained)) == 0
+    assert "this run has ended; nothing to do" in capsys.readouterr().err
+    assert contents(trained) == before
+
+
+def test_another_recipe_in_the_same_folder_is_refused_and_changes_nothing(
+    trained: Path, tiny_recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(trained)
+    for change in ("model.dropout=0.1", "data.train=200"):
+        assert main(command(tiny_recipe, trained, "--set", change)) == 2
+        assert "holds a run of another recipe or other data" in capsys.readouterr().err
+    assert contents(trained) == before
+
+
+def test_a_second_trainer_is_refused(
+    trained: Path, tiny_recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunFolder(trained).held():
+        assert main(command(tiny_recipe, trained)) == 2
+    assert "another process is training here" in capsys.readouterr().err
+    assert main(command(tiny_recipe, trained)) == 0
+
+
+def test_a_damaged_checkpoint_is_refused(
+    trained: Path, tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = (trained / "checkpoint.safetensors").read_bytes()
+    (tmp_path / "checkpoint.safetensors").write_bytes(content[:-100])
+    assert main(command(tiny_recipe, tmp_path)) == 2
+    assert f"training: {tmp_path}/checkpoint.safetensors: " in capsys.readouterr().err
+    (tmp_path / "checkpoint.safetensors").write_bytes((trained / "best.safetensors").read_bytes())
+    assert main(command(tiny_recipe, tmp_path)) == 2
+    assert "cannot go on from it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient", "weights"])
+def test_numbers_that_are_not_finite_stop_the_run_before_best_is_touched(
+    where: str,
+    tiny_recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    real = Trainer._step
+
+    def step(self: Trainer, indices: Any) -> None:
+        last = self.progress["step"] == 2 * self.steps_per_epoch - 1
+        weight = self.network.decoder.output.weight
+        if last and where == "loss":
+            weight.data.fill_(torch.nan)
+        if last and where == "gradient":
+            weight.register_hook(lambda gradient: gradient * torch.inf)
+        real(self, indices)
+        if last and where == "weights":
+            assert self.average is not None
+            next(self.average.module.parameters()).data[0] = torch.nan
+
+    kept: dict[str, bytes] = {}
+    monkeypatch.setattr(Trainer, "_step", step)
+    monkeypatch.setattr(
+        RunFolder, "_draw_curves", lambda folder, history: kept.update(best=folder.best.read_bytes())
+    )
+    assert main(command(tiny_recipe, tmp_path, "--set", "training.clip_value=0.0")) == 2
+    assert re.search(r"the loss is nan|norm is|a weight is not finite", capsys.readouterr().err)
+    assert (tmp_path / "best.safetensors").read_bytes() == kept["best"]
+    found = load_checkpoint(tmp_path / "checkpoint.safetensors")
+    assert all(bool(tensor.float().isfinite().all()) for tensor in found.tensors.values())
+
+
+def test_evaluate_scores_a_split_and_a_file(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(trained)]) == 0
+    assert re.fullmatch(r"test\tWER [\d.]+ %\tPER [\d.]+ %\t20 sources\n", capsys.readouterr().out)
+    (tmp_path / "mine.tsv").write_text("ab\tba\ncd\tdc\n")
+    assert main(["evaluate", str(trained), "--file", str(tmp_path / "mine.tsv")]) == 0
+    assert capsys.readouterr().out.startswith("mine\tWER")
+    for name in ("test", "mine"):
+        (trained / f"scores-{name}.json").unlink()
+
+
+def test_evaluate_makes_no_folder_of_a_name_mistyped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(tmp_path / "none")]) == 2
+    assert "No such file" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("training.epochs=0", "Expected `int` >= 1"),
+        ("training.epoch=1", "unknown field `epoch`"),
+        ("training.precision=16-mixed", "Invalid enum value '16-mixed'"),
+        ("model.hidden_size=7", "must be even"),
+        ("nothing.here=1", "expected table.key=value"),
+        ("training.epochs", "expected table.key=value"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_by_the_key(tiny_recipe: Path, change: str, reason: str) -> None:
+    with pytest.raises(RecipeError, match=reason):
+        load_recipe(tiny_recipe, [change])
+
+
+def test_our_recipes_are_good_and_go_by_their_names(capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (Path(__file__).parents[2] / "training" / "recipes").glob("*.toml"):
+        assert load_recipe(path).card.title
+    assert main(["nothing-of-ours"]) == 2
+    assert "recipes/nothing-of-ours.toml" in capsys.readouterr().err
