@@ -4,10 +4,13 @@ Each source is decoded by ONNX Runtime in several batch sizes, padded among sour
 give PyTorch's greedy tokens, with scores and first states as close as float rounding allows.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import: no thread, no files, no uploads
 import onnxruntime as ort
 import torch
 

@@ -7,10 +7,13 @@ are made once for each number of rows. Used by one thread at a time.
 
 import importlib.metadata
 import logging
+import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import: no thread, no files, no uploads
 import onnxruntime as ort
 
 from bundle.reader import Bundle

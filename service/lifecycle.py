@@ -58,9 +58,7 @@ async def drain(settings: Settings, server: Server, models: Models, stop: Stop) 
     watchdog.start()
     await server.say_not_serving()
     await _happens(stop.hurried, settings.lame_duck_seconds)
-    for model in models.all():
-        model.scheduler.drain()
-    server.close(settings.drain_seconds)
+    server.refuse()
     if not await _first(server.empty, stop.forced, settings.drain_seconds):
         for model in models.all():
             model.scheduler.abort()

@@ -71,7 +71,7 @@ def start_model(
     figures = ModelMetrics(metrics, manifest.name, manifest.version)
 
     def hear(news: News) -> None:
-        for sequence in news.sequences:
+        for sequence in (*news.streaming, *news.ended):
             sequence.on_news(sequence)
         figures.observe(news)
 

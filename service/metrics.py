@@ -151,12 +151,12 @@ class ModelMetrics:
         ):
             for value in values:
                 histogram.observe(value)
-        for sequence in news.sequences:
-            if sequence.outcome is not None:
-                self._observe_ended(sequence, sequence.outcome)
+        for sequence in news.ended:
+            self._observe_ended(sequence)
 
-    def _observe_ended(self, sequence: Sequence, outcome: Outcome) -> None:
-        self._finished[outcome].inc()
+    def _observe_ended(self, sequence: Sequence) -> None:
+        assert sequence.outcome is not None
+        self._finished[sequence.outcome].inc()
         self._sequence.observe(sequence.finished - sequence.arrived)
         if not sequence.started:
             return

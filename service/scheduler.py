@@ -42,7 +42,8 @@ class Engine(Protocol):
 class News:
     """What happened since the last news."""
 
-    sequences: list[Sequence] = field(default_factory=list)  # ended, or streaming with new tokens
+    ended: list[Sequence] = field(default_factory=list)
+    streaming: list[Sequence] = field(default_factory=list)  # not ended then, with a new token
     step_rows: list[int] = field(default_factory=list)
     step_seconds: list[float] = field(default_factory=list)
     encode_rows: list[int] = field(default_factory=list)
@@ -52,8 +53,8 @@ class News:
 class Scheduler:
     """`waiting` and `running`, and the loop between them.
 
-    `tell` is called with News, mostly from the step thread, and must not block. `crashed` is called if the loop
-    dies.
+    `tell` is called with News, mostly from the step thread, and must not block. `crashed` is called if the
+    loop dies.
     """
 
     def __init__(
@@ -71,8 +72,8 @@ class Scheduler:
         self._crashed = crashed
         self._max_waiting = max_waiting
         self._encode_tokens = encode_tokens  # most padded source tokens in one encoder run
-        self._changed = threading.Condition()  # guards `waiting`, `_draining` and `_aborting`
-        self._draining = self._aborting = self._stopping = False
+        self._changed = threading.Condition()  # guards `waiting` and the flags below
+        self._closed = self._aborting = self._stopping = False
         self._news = News()
         self._busy_seconds = self._finished_count = 0.0
         self._thread = threading.Thread(target=self._run, name="step-loop", daemon=True)
@@ -90,7 +91,7 @@ class Scheduler:
         """
         now = time.monotonic()
         with self._changed:
-            if self._draining:
+            if self._closed:
                 raise Draining("the server is draining")
             wait = self.expected_wait()
             if len(self.waiting) + len(sequences) > self._max_waiting:
@@ -113,17 +114,12 @@ class Scheduler:
                 else:
                     sequence.cancelled = True
         if ended:
-            self._tell(News(sequences=ended))
-
-    def drain(self) -> None:
-        """Takes no more sequences; those inside go on."""
-        with self._changed:
-            self._draining = True
+            self._tell(News(ended=ended))
 
     def abort(self) -> None:
-        """Ends every sequence inside, as drained, before the next step."""
+        """Takes no more sequences, and ends every one inside, as drained, before the next step."""
         with self._changed:
-            self._draining = self._aborting = True
+            self._closed = self._aborting = True
             self._changed.notify()
 
     def stop(self) -> None:
@@ -230,7 +226,7 @@ class Scheduler:
         if len(sequence.tokens) == sequence.max_length:
             self._leave(row, Outcome.LENGTH, now)
         elif sequence.streams:
-            self._news.sequences.append(sequence)
+            self._news.streaming.append(sequence)
 
     def _retire_departed(self, now: float) -> None:
         """Frees the rows of those who hung up or ran out of time, before the next step."""
@@ -254,14 +250,14 @@ class Scheduler:
 
     def _end(self, sequence: Sequence, outcome: Outcome, now: float) -> None:
         sequence.finish(outcome, now)
-        self._news.sequences.append(sequence)
+        self._news.ended.append(sequence)
         self._finished_count += 1
 
     def _report(self, seconds: float) -> None:
         """Hands over the news if somebody waits for them; bare step figures wait for the next time."""
         self._busy_seconds = self._busy_seconds * RATE_MEMORY + seconds
         self._finished_count *= RATE_MEMORY
-        if self._news.sequences:
+        if self._news.ended or self._news.streaming:
             news, self._news = self._news, News()
             self._tell(news)
 
@@ -269,7 +265,7 @@ class Scheduler:
         """The loop is dead: everybody inside still gets an answer."""
         now = time.monotonic()
         with self._changed:
-            self._draining = True
+            self._closed = True
             for sequence in (*self.running, *self.waiting.values()):
                 if sequence.outcome is None:
                     self._end(sequence, Outcome.FAILED, now)

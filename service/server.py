@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 SERVICE = pb.DESCRIPTOR.services_by_name["Seq2SeqService"].full_name
 MAX_MESSAGE_BYTES = 1 << 20
 CUT_OFF_SECONDS = 1.0
+PARKING_SECONDS = 0.2
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port is an error
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -54,12 +55,14 @@ class _Malformed:
 
 
 class Server:
-    """One gRPC port: `start`, `say_not_serving`, `close`, `stop`. `empty` is set while no call is inside."""
+    """One gRPC port: `start`, `say_not_serving`, `refuse`, `stop`. `empty` is set while no call is inside."""
 
     def __init__(self, servicer: Servicer, metrics: Metrics, settings: Settings) -> None:
         self._metrics = metrics
         self._address = settings.listen
         self._inside = 0
+        self._refusing = self._parking = False
+        self._leaving = asyncio.Event()
         self.empty = asyncio.Event()
         self.empty.set()
         self._server = grpc.aio.server(options=OPTIONS)
@@ -86,14 +89,23 @@ class Server:
         await self._health.enter_graceful_shutdown()
         self._metrics.draining.set(1)
 
-    def close(self, seconds: float) -> None:
-        """Tells clients to go elsewhere; those inside have so long, and a little more."""
-        self._closing = asyncio.create_task(self._server.stop(grace=seconds + CUT_OFF_SECONDS))
+    def refuse(self) -> None:
+        """From now on, new calls get UNAVAILABLE. `empty` is set once those let in before have ended."""
+        self._refusing = True
 
     async def stop(self) -> None:
-        """Waits until the last status has left, and closes every connection."""
+        """Waits for the calls inside, tells clients to go elsewhere, and closes every connection.
+
+        Calls that come at the very end are parked, and answered once the connection is known to be closing:
+        gRPC would answer one that is still in its queue then with CANCELLED.
+        """
         await self.empty.wait()
-        await self._closing
+        self._parking = True
+        await asyncio.sleep(PARKING_SECONDS)
+        closing = asyncio.create_task(self._server.stop(grace=CUT_OFF_SECONDS))
+        await asyncio.sleep(0)  # lets it start: the refusals leave after the GOAWAY
+        self._leaving.set()
+        await closing
 
     def _methods(self, servicer: Servicer) -> grpc.GenericRpcHandler:
         unary, stream = self._unary, self._stream
@@ -142,10 +154,14 @@ class Server:
         async def guarded(message: Any, context: Context) -> Any:
             began = time.monotonic()
             figures.started.inc()
-            self._enter()
+            figures.received.inc()
             code = "OK"
+            admitted = not self._refusing
+            if admitted:
+                self._enter()
             try:
-                figures.received.inc()
+                if not admitted:
+                    await self._turn_away()
                 if isinstance(message, _Malformed):
                     raise InvalidRequest(
                         Violation("", "not a message of this method, or text that is not UTF-8")
@@ -165,7 +181,8 @@ class Server:
                 code = "Internal"
                 await abort(context, _internal())
             finally:
-                self._leave()
+                if admitted:
+                    self._leave()
                 figures.handled[code].inc()
                 figures.handling.observe(time.monotonic() - began)
 
@@ -177,6 +194,11 @@ class Server:
         if reason:
             self._metrics.rejected.labels(reason).inc()
         return "".join(part.title() for part in code_of(error).name.split("_"))
+
+    async def _turn_away(self) -> None:
+        if self._parking:
+            await self._leaving.wait()
+        raise Draining("the server is draining")
 
     def _enter(self) -> None:
         self._inside += 1

@@ -17,7 +17,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of random weights: two layers, both directions, 16 hidden units. Its answers are nonsense, and exact."""
+    """A run of random weights: two layers, both directions, 16 hidden units. Its answers are nonsense."""
     recipe = Recipe(
         card=Card(title="Tiny", description="Random weights, for tests."),
         data=Files(

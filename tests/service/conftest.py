@@ -23,7 +23,7 @@ from service.settings import Settings
 
 
 class CountdownEngine:
-    """A source of ids [.., n] is answered with n tokens n, n-1, .. 1, then <E>. Knows nothing but its rows."""
+    """Answers a source that ends in id n with the tokens n, n-1, .. 1, then <E>."""
 
     end_id = 0
 
@@ -49,7 +49,7 @@ class CountdownEngine:
 
 
 class GatedEngine(CountdownEngine):
-    """Stops inside every step until it is let go: `entered` says that it is there, `let_go` lets one step pass."""
+    """Stops inside every step until it is let go. `entered` is released each time it gets there."""
 
     def __init__(self, rows: int = 4) -> None:
         super().__init__(rows)
@@ -72,10 +72,10 @@ class GatedEngine(CountdownEngine):
 
 
 class BrokenEngine(CountdownEngine):
-    """Answers not-a-number in the rows of sources that start with 13, and throws in a step on those with 14."""
+    """Scores are not a number for sources that start with 13; a step throws for those that start with 14."""
 
     def step(self, count):
-        tokens, scores = super().step(count)
+        tokens, _ = super().step(count)
         running = self.encoded[-count:]
         if any(source[0] == 14 for source in running):
             raise RuntimeError("a secret of the engine")
@@ -101,10 +101,10 @@ class Service:
         own = name.startswith("chairlift_") and not labels.pop("bare", False)
         return self.registry.get_sample_value(name, {**(model if own else {}), **labels}) or 0.0
 
-    async def ask(self, *inputs: str, timeout: float = 10, **options: int) -> pb.GenerateResponse:
+    async def ask(self, *inputs: str, seconds: float = 10, **options: int) -> pb.GenerateResponse:
         """Generate, with the options of decoding as keywords."""
         request = pb.GenerateRequest(inputs=inputs, options=pb.DecodingOptions(**options))
-        return await self.stub.Generate(request, timeout=timeout)
+        return await self.stub.Generate(request, timeout=seconds)
 
     async def texts(self, *inputs: str) -> list[str]:
         """The best texts of inputs."""
@@ -142,13 +142,22 @@ async def start(bundle: Bundle) -> AsyncIterator[Start]:
 
     yield start_one
     for service in running:
+        if isinstance(service.model.scheduler._engine, GatedEngine):
+            service.model.scheduler._engine.open()
         await service.channel.close()
-        service.server.close(1)
+        service.server.refuse()
         async with asyncio.timeout(5):
             await service.server.stop()
         await asyncio.to_thread(service.model.scheduler.stop)
         await asyncio.sleep(0)
         check_ledger(service)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Lets the event loop turn until a condition holds; fails after five seconds."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 (what is waited for may be set by another thread)
+            await asyncio.sleep(0.001)
 
 
 def check_ledger(service: Service) -> None:

@@ -1,4 +1,4 @@
-"""Through the real wire: answers, the status contract, hang-ups, deadlines, overload. Ledger after every test."""
+"""Through the real wire: answers, the status contract, hang-ups, deadlines, overload."""
 
 import asyncio
 import random
@@ -12,7 +12,7 @@ from grpc_status import rpc_status
 
 from chairlift.v1 import seq2seq_pb2 as pb
 from service.server import SERVICE
-from tests.service.conftest import BrokenEngine, CountdownEngine, GatedEngine, check_ledger
+from tests.service.conftest import BrokenEngine, CountdownEngine, GatedEngine, check_ledger, until
 
 Code = grpc.StatusCode
 METHOD = f"/{SERVICE}/Generate"
@@ -56,7 +56,7 @@ async def test_callers_side_by_side_get_what_they_get_alone(start):
 
     async def caller(seed: int) -> int:
         order = random.Random(seed).choices(words, k=12)
-        return sum((await service.ask(word)).results[0] != alone[word] for word in order)
+        return sum([(await service.ask(word)).results[0] != alone[word] for word in order])
 
     assert sum(await asyncio.gather(*(caller(seed) for seed in range(20)))) == 0
     rows = service.metric("chairlift_step_rows_sum") / service.metric("chairlift_step_rows_count")
@@ -81,11 +81,27 @@ BAD = {
     "nul": (pb.GenerateRequest(inputs=["a\0b"]), "inputs[0]", "U+0000 at 1"),
     "newline": (pb.GenerateRequest(inputs=["a\nb"]), "inputs[0]", "U+000A"),
     "too-long": (pb.GenerateRequest(inputs=["b" * 25]), "inputs[0]", "25 tokens; at most 24"),
-    "far-too-long": (pb.GenerateRequest(inputs=["b" * 100_000]), "inputs[0]", "100000 characters; at most 24"),
+    "far-too-long": (
+        pb.GenerateRequest(inputs=["b" * 100_000]),
+        "inputs[0]",
+        "100000 characters; at most 24",
+    ),
     "marks": (pb.GenerateRequest(inputs=["a" + "\u0301" * 33]), "inputs[0]", "combining marks"),
-    "negative": (pb.GenerateRequest(inputs=["a"], options={"max_length": -1}), "options.max_length", "-1; 0 to 12"),
-    "over": (pb.GenerateRequest(inputs=["a"], options={"max_length": 13}), "options.max_length", "13; 0 to 12"),
-    "huge": (pb.GenerateRequest(inputs=["a"], options={"max_length": 2**31 - 1}), "options.max_length", "0 to 12"),
+    "negative": (
+        pb.GenerateRequest(inputs=["a"], options={"max_length": -1}),
+        "options.max_length",
+        "-1; 0 to 12",
+    ),
+    "over": (
+        pb.GenerateRequest(inputs=["a"], options={"max_length": 13}),
+        "options.max_length",
+        "13; 0 to 12",
+    ),
+    "huge": (
+        pb.GenerateRequest(inputs=["a"], options={"max_length": 2**31 - 1}),
+        "options.max_length",
+        "0 to 12",
+    ),
     "path": (pb.GenerateRequest(inputs=["a"], model={"name": "../etc"}), "model.name", "not a name"),
     "upper-case": (pb.GenerateRequest(inputs=["a"], model={"name": "A"}), "model.name", "lower-case"),
     "version": (pb.GenerateRequest(inputs=["a"], model={"version": -1}), "model.version", "-1"),
@@ -109,7 +125,9 @@ async def test_unknown_models_are_not_found(start, model):
     assert error.code() is Code.NOT_FOUND
 
 
-@pytest.mark.parametrize("data", [b"\x12\x02\xff\xfe", b"\xff\xff\xff", b"\x12\xff"], ids=["utf-8", "tag", "cut"])
+@pytest.mark.parametrize(
+    "data", [b"\x12\x02\xff\xfe", b"\xff\xff\xff", b"\x12\xff"], ids=["utf-8", "tag", "cut"]
+)
 async def test_what_does_not_parse_is_the_callers_fault(start, data):
     service = await start()
     error = await refusal(service.channel.unary_unary(METHOD)(data))
@@ -136,7 +154,7 @@ async def test_unknown_tokens_are_counted(start):
 
 async def test_max_length_cuts(start):
     service = await start(CountdownEngine())
-    (result,) = (await service.ask("zzz", max_length=2)).results
+    (result,) = (await service.ask("t", max_length=2)).results
     best = result.generation.hypotheses[0]
     assert len(best.token_ids) == 2 and best.finish_reason == pb.FINISH_REASON_LENGTH
 
@@ -164,12 +182,15 @@ async def test_a_stream_adds_up_to_the_answer(start):
 async def test_a_stream_sends_tokens_before_the_end(start):
     engine = GatedEngine()
     service = await start(engine)
-    stream = service.stub.GenerateStream(pb.GenerateStreamRequest(input="z"))
+    stream = service.stub.GenerateStream(pb.GenerateStreamRequest(input="t"))
     engine.let_go()
     first = await stream.read()  # the engine is held before its second step
     assert first.tokens.index == 0 and len(first.tokens.token_ids) == 1
     engine.open()
-    assert [m async for m in stream][-1].HasField("result")
+    last = first
+    while (message := await stream.read()) is not grpc.aio.EOF:
+        last = message
+    assert last.HasField("result")
 
 
 async def test_models_are_described(start, bundle):
@@ -185,16 +206,15 @@ async def test_models_are_described(start, bundle):
 async def test_a_hang_up_frees_the_row_within_a_step(start):
     engine = GatedEngine(rows=1)
     service = await start(engine)
-    call = service.stub.Generate(pb.GenerateRequest(inputs=["z"]))
+    call = service.stub.Generate(pb.GenerateRequest(inputs=["t"]))
     await asyncio.to_thread(engine.entered.acquire)
     queued = service.stub.Generate(pb.GenerateRequest(inputs=["b"]))
     call.cancel()
-    while service.metric("grpc_server_handled_total", **labels("Canceled")) < 1:
-        await asyncio.sleep(0.001)
+    await until(lambda: service.metric("grpc_server_handled_total", **labels("Canceled")) == 1)
     engine.open()
     assert len((await queued).results) == 1
     assert service.metric("chairlift_sequences_finished_total", reason="cancelled") == 1
-    assert len(engine.steps) < 10  # z alone would have taken 27
+    assert len(engine.steps) < 10  # t alone would have taken 12
 
 
 def labels(code: str) -> dict[str, str]:
@@ -209,9 +229,9 @@ def labels(code: str) -> dict[str, str]:
 async def test_deadline_in_the_queue_and_while_decoding(start):
     engine = GatedEngine(rows=1)
     service = await start(engine)
-    running = asyncio.create_task(refusal(service.ask("z", timeout=0.3)))
+    running = asyncio.create_task(refusal(service.ask("t", seconds=0.3)))
     await asyncio.to_thread(engine.entered.acquire)
-    queued = asyncio.create_task(refusal(service.ask("z", timeout=0.3)))
+    queued = asyncio.create_task(refusal(service.ask("t", seconds=0.3)))
     assert (await running).code() is (await queued).code() is Code.DEADLINE_EXCEEDED
     engine.open()
     assert len(await service.texts("a")) == 1
@@ -220,7 +240,7 @@ async def test_deadline_in_the_queue_and_while_decoding(start):
 async def test_the_servers_own_longest_time_ends_a_call_without_deadline(start):
     engine = GatedEngine()
     service = await start(engine, max_request_seconds=0.05)
-    call = asyncio.create_task(refusal(service.stub.Generate(pb.GenerateRequest(inputs=["z"]))))
+    call = asyncio.create_task(refusal(service.stub.Generate(pb.GenerateRequest(inputs=["t"]))))
     await asyncio.to_thread(engine.entered.acquire)
     await asyncio.sleep(0.06)
     engine.open()
@@ -233,8 +253,7 @@ async def test_a_full_queue_says_when_to_come_back(start):
     first = asyncio.create_task(service.ask("a"))
     await asyncio.to_thread(engine.entered.acquire)
     second = asyncio.create_task(service.ask("a"))
-    while not service.model.scheduler.waiting:
-        await asyncio.sleep(0.001)
+    await until(lambda: service.model.scheduler.waiting)
     error = await refusal(service.ask("a"))
     assert error.code() is Code.RESOURCE_EXHAUSTED
     assert detail(error, ErrorInfo).reason == "QUEUE_FULL"
@@ -272,7 +291,7 @@ async def test_our_own_cancelled_error_is_not_a_silent_hang(start, monkeypatch):
         raise asyncio.CancelledError
 
     monkeypatch.setattr(service.models, "select", cancel)
-    assert (await refusal(service.ask("a", timeout=5))).code() is Code.INTERNAL
+    assert (await refusal(service.ask("a", seconds=5))).code() is Code.INTERNAL
 
 
 async def test_hang_ups_and_deadlines_at_random_leave_the_others_exact(start):
@@ -298,8 +317,8 @@ async def test_hang_ups_and_deadlines_at_random_leave_the_others_exact(start):
             return True
 
     assert all(await asyncio.gather(*(one(seed) for seed in range(400))))
-    while service.metric("chairlift_rows_in_use") or service.metric("chairlift_sequences_waiting"):
-        await asyncio.sleep(0.001)
+    await until(lambda: not service.metric("chairlift_rows_in_use"))
+    assert not service.metric("chairlift_sequences_waiting")
 
 
 async def test_draining_refuses_newcomers_and_finishes_those_inside(start):
@@ -312,7 +331,7 @@ async def test_draining_refuses_newcomers_and_finishes_those_inside(start):
     for name in ("", SERVICE):
         answer = await check(health_pb2.HealthCheckRequest(service=name))
         assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
-    service.model.scheduler.drain()
+    service.server.refuse()
     error = await refusal(service.ask("a"))
     assert error.code() is Code.UNAVAILABLE
     assert dict(error.trailing_metadata())["grpc-retry-pushback-ms"]
@@ -323,10 +342,9 @@ async def test_draining_refuses_newcomers_and_finishes_those_inside(start):
 async def test_leftovers_of_a_drain_get_unavailable(start):
     engine = GatedEngine(rows=1)
     service = await start(engine)
-    calls = [asyncio.create_task(refusal(service.ask("z"))) for _ in range(3)]
+    calls = [asyncio.create_task(refusal(service.ask("t"))) for _ in range(3)]
     await asyncio.to_thread(engine.entered.acquire)
-    while len(service.model.scheduler.waiting) < 2:
-        await asyncio.sleep(0.001)
+    await until(lambda: len(service.model.scheduler.waiting) == 2)
     service.model.scheduler.abort()
     engine.open()
     assert {(await call).code() for call in calls} == {Code.UNAVAILABLE}
