@@ -4,7 +4,6 @@ A card travels to strangers: it names files by their names alone, never by folde
 """
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ def make_card(checkpoint: Checkpoint, run: Path) -> ModelCard:
         licence=recipe.card.licence,
         data=_data(recipe, run),
         scores=_scores(run),
-        training_commit=_commit(),
+        training_commit=checkpoint.state.get("commit", "unknown"),
         recipe=_without_folders(recipe),
     )
 
@@ -56,15 +55,6 @@ def _scores(run: Path) -> tuple[Score, ...]:
         for scores in found
         for metric in ("WER", "PER")
     )
-
-
-def _commit() -> str:
-    """The commit of the code at hand, or `unknown` outside a checkout."""
-    try:
-        command = ["git", "rev-parse", "HEAD"]
-        return subprocess.run(command, capture_output=True, check=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def _without_folders(recipe: Recipe) -> dict[str, Any]:

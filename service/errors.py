@@ -3,6 +3,7 @@
 Texts are shown to callers: they hold names, counts and limits, never inputs, paths or internals.
 """
 
+import uuid
 from dataclasses import dataclass
 
 
@@ -48,7 +49,11 @@ class Draining(ServiceError):
 
 
 class Internal(ServiceError):
-    """Our fault. The details are in the log, under an id; the caller sees the id alone."""
+    """Our fault. Whoever raises it logs the details under its `error_id`; the caller sees the id alone."""
+
+    def __init__(self) -> None:
+        self.error_id = uuid.uuid4().hex[:12]
+        super().__init__(f"internal error {self.error_id}")
 
 
 class StartError(Exception):

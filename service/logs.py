@@ -16,4 +16,10 @@ def configure(level: str) -> None:
             json_ensure_ascii=True,
         )
     )
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_not_a_hang_up)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _is_not_a_hang_up(record: logging.LogRecord) -> bool:
+    """gRPC calls it an error when a caller leaves while the answer is on its way."""
+    return "ExecuteBatchError" not in record.getMessage()

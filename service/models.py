@@ -4,6 +4,7 @@ Knows nothing of gRPC. One Model is one bundle version with its own rows; `Model
 """
 
 import asyncio
+import logging
 import re
 import time
 import unicodedata
@@ -23,6 +24,8 @@ from service.errors import (
 )
 from service.scheduler import Scheduler
 from service.sequence import Outcome, Sequence
+
+log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 CHARACTERS_PER_TOKEN = 64  # a text longer than this times the token limit is refused before it is tokenised
@@ -190,7 +193,9 @@ class Model:
             return DeadlineExceeded("the deadline passed before the answer was complete")
         if outcome is Outcome.DRAINED:
             return Draining("the server stopped before the answer was complete")
-        return Internal("the model failed on this input")
+        error = Internal()
+        log.error("a sequence failed", extra={"error_id": error.error_id})
+        return error
 
 
 def _refuse_controls(text: str, name: str) -> None:

@@ -6,7 +6,6 @@ Every call passes `_guarded`: it gets exactly one status, and what our own code 
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
@@ -212,9 +211,9 @@ class Server:
 
 def _internal() -> Internal:
     """A fixed text with an id; the exception in hand goes to the log under the same id."""
-    error_id = uuid.uuid4().hex[:12]
-    log.error("a call failed", exc_info=True, extra={"error_id": error_id})
-    return Internal(f"internal error {error_id}")
+    error = Internal()
+    log.error("a call failed", exc_info=True, extra={"error_id": error.error_id})
+    return error
 
 
 def _parser(request: type[Message]) -> Callable[[bytes], Message | _Malformed]:

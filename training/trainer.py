@@ -33,6 +33,7 @@ from training.evaluate import evaluate
 from training.model import Seq2Seq
 from training.recipe import Recipe
 from training.report import RunFolder
+from training.revision import code_revision
 from training.schedule import learning_rate
 from training.vocabulary import build_texts
 
@@ -54,6 +55,7 @@ class Trainer:
         torch.manual_seed(recipe.training.seed)
         self.source_text, self.target_text = build_texts(recipe, splits["train"])
         self.dev = splits["dev"].by_source()
+        self.commit = code_revision()
         self.data = {name: split.sha256 for name, split in splits.items()}
         self.texts = SourceText(self.source_text), TargetText(self.target_text)
         self.train_set = to_examples(splits["train"], *self.texts, recipe.limits)
@@ -183,6 +185,7 @@ class Trainer:
             "data": self.data,
             "threads": torch.get_num_threads(),
             "torch": str(torch.__version__),
+            "commit": self.commit,
             **state,
         }
         return Checkpoint(self.recipe, self.source_text, self.target_text, tensors, state)
