@@ -8,6 +8,7 @@ import asyncio
 import gc
 import signal
 import sys
+import time
 from pathlib import Path
 
 import grpc
@@ -16,7 +17,7 @@ import uvloop
 from bench import measures, report
 from bench.answers import Answers
 from bench.questions import Material, prepare, read_words
-from bench.servers import Server, running
+from bench.servers import Server, machine_seconds, running
 from chairlift import AsyncClient, Model
 
 MEASURES = 9
@@ -55,13 +56,21 @@ async def _measure(
         material = await prepare(answers, words, model.limits.max_source_length)
         gc.collect()
         gc.freeze()
+        before = _processor_seconds(echo, server)
         figures = await _measure_all(echo, echo_channel, server, answers, material, seconds)
+        ours, busy, idle = (b - a for a, b in zip(before, _processor_seconds(echo, server), strict=True))
     figures |= {
         "wrong_answers": answers.wrong,
         "answers_compared": answers.compared,
         "failed_calls": answers.failed.total(),
+        "others_cpu_percent": max(0.0, 100 * (busy - ours) / (busy + idle)),
     }
     return figures, model
+
+
+def _processor_seconds(echo: Server, server: Server) -> tuple[float, float, float]:
+    """Used so far by this run; by the whole machine; left idle."""
+    return time.process_time() + echo.cpu_seconds() + server.cpu_seconds(), *machine_seconds()
 
 
 async def _measure_all(

@@ -94,6 +94,7 @@ def results_page(command: str, about: dict[str, str], figures: dict[str, float])
         "",
         f"Wrong answers: **{figures['wrong_answers']:,}** of {figures['answers_compared']:,} compared. "
         f"Failed calls: **{figures['failed_calls']:,}**.",
+        f"Other processes took {figures['others_cpu_percent']:.1f} % of the machine meanwhile.",
         "",
     ]
     return "\n".join(lines) + "\n" + NOTES

@@ -40,6 +40,14 @@ class Server:
         return total(text, "chairlift_step_rows_count"), total(text, "chairlift_step_rows_sum")
 
 
+def machine_seconds() -> tuple[float, float]:
+    """Processor time that the whole machine has been busy, and idle, since it started: all cores together."""
+    times = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+    idle = times[3] + times[4]  # idle, iowait: proc(5)
+    ticks = os.sysconf("SC_CLK_TCK")
+    return (sum(times) - idle) / ticks, idle / ticks
+
+
 def total(metrics: str, name: str) -> float:
     """A metric's value in Prometheus text, summed over its labels. Raises ValueError where there is none."""
     values = [

@@ -7,7 +7,6 @@ import asyncio
 import logging
 import re
 import time
-import unicodedata
 from collections.abc import AsyncGenerator
 from collections.abc import Sequence as Sized
 from dataclasses import dataclass, field
@@ -22,14 +21,13 @@ from service.errors import (
     UnknownModel,
     Violation,
 )
+from service.inputs import source_ids
 from service.scheduler import Scheduler
 from service.sequence import Outcome, Sequence
 
 log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-CHARACTERS_PER_TOKEN = 64  # a text longer than this times the token limit is refused before it is tokenised
-MAX_MARKS = 32  # combining marks in a row, before normalisation
 
 
 @dataclass(frozen=True)
@@ -160,23 +158,8 @@ class Model:
             )
         return max_length or most
 
-    def _source_ids(self, text: str, name: str) -> list[int]:
-        """A text's ids. Raises InvalidRequest; the cheap checks come before any work grows with the text."""
-        most = self.manifest.limits.max_source_length
-        if len(text) > most * CHARACTERS_PER_TOKEN:
-            raise InvalidRequest(
-                Violation(name, f"{len(text)} characters; at most {most} tokens are allowed")
-            )
-        if not text.isascii():
-            _refuse_piled_marks(text, name)
-        if not text.isprintable():
-            _refuse_controls(text, name)
-        ids = self.bundle.source.encode(text)
-        if not ids:
-            raise InvalidRequest(Violation(name, "empty; at least one token is needed"))
-        if len(ids) > most:
-            raise InvalidRequest(Violation(name, f"{len(ids)} tokens; at most {most} are allowed"))
-        return ids
+    def _source_ids(self, text: str, field: str) -> list[int]:
+        return source_ids(self.bundle.source, text, self.manifest.limits.max_source_length, field)
 
     def _result(self, sequence: Sequence) -> Answer | ServiceError:
         outcome = sequence.outcome
@@ -196,23 +179,6 @@ class Model:
         error = Internal()
         log.error("a sequence failed", extra={"error_id": error.error_id})
         return error
-
-
-def _refuse_controls(text: str, name: str) -> None:
-    for place, character in enumerate(text):
-        if unicodedata.category(character) in ("Cc", "Cs"):
-            reason = f"control character U+{ord(character):04X} at {place}; none are allowed"
-            raise InvalidRequest(Violation(name, reason))
-
-
-def _refuse_piled_marks(text: str, name: str) -> None:
-    """Normalising a long run of combining marks takes quadratic time."""
-    marks = 0
-    for character in text:
-        marks = marks + 1 if unicodedata.combining(character) else 0
-        if marks > MAX_MARKS:
-            reason = f"more than {MAX_MARKS} combining marks in a row; at most {MAX_MARKS} are allowed"
-            raise InvalidRequest(Violation(name, reason))
 
 
 class Models:

@@ -15,11 +15,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from service.errors import Draining, Overloaded
+from service.rate import FinishRate
 from service.sequence import Outcome, Sequence
 
 log = logging.getLogger(__name__)
-
-RATE_MEMORY = 0.99  # share of the past kept at each step, when the rate of finished sequences is estimated
 
 
 class Engine(Protocol):
@@ -71,11 +70,11 @@ class Scheduler:
         self._tell = tell
         self._crashed = crashed
         self._max_waiting = max_waiting
-        self._encode_tokens = encode_tokens  # most padded source tokens in one encoder run
+        self._encode_tokens = encode_tokens  # most source tokens encoded between two steps
         self._changed = threading.Condition()  # guards `waiting` and the flags below
         self._closed = self._aborting = self._stopping = False
         self._news = News()
-        self._busy_seconds = self._finished_count = 0.0
+        self._rate = FinishRate()
         self._thread = threading.Thread(target=self._run, name="step-loop", daemon=True)
 
     # Called from the event loop
@@ -134,9 +133,7 @@ class Scheduler:
     def expected_wait(self) -> float:
         """Seconds until a sequence that came now would get a row, by the rate at which others finish."""
         ahead = len(self.waiting) + len(self.running) - self._engine.rows
-        if ahead < 0 or self._finished_count <= 0:
-            return 0.0
-        return (ahead + 1) * self._busy_seconds / self._finished_count
+        return self._rate.seconds_for(ahead + 1) if ahead >= 0 else 0.0
 
     # The step thread
 
@@ -162,14 +159,14 @@ class Scheduler:
             return bool(self.waiting or self.running)
 
     def _admit(self, now: float) -> None:
-        """Fills free rows in order of arrival, as far as one encoder run may go; the expired are skipped."""
+        """Fills free rows in order of arrival, as far as the encoder's budget goes; skips the expired."""
         newcomers: list[Sequence] = []
-        longest = 0
+        budget = self._encode_tokens
         with self._changed:
             while self.waiting and len(self.running) + len(newcomers) < self._engine.rows:
                 sequence = next(iter(self.waiting.values()))
-                longest = max(longest, len(sequence.source_ids))
-                if newcomers and longest * (len(newcomers) + 1) > self._encode_tokens:
+                budget -= len(sequence.source_ids)
+                if newcomers and budget < 0:
                     break
                 self.waiting.popitem(last=False)
                 if now >= sequence.deadline or self._aborting:
@@ -183,9 +180,12 @@ class Scheduler:
         try:
             self._engine.encode([sequence.source_ids for sequence in newcomers], len(self.running))
         except Exception:
-            log.error("the encoder failed", exc_info=True, extra={"rows": len(newcomers)})
-            for sequence in newcomers:
-                self._end(sequence, Outcome.FAILED, time.monotonic())
+            if len(newcomers) > 1:  # one of them is the culprit: alone, each gets what is his
+                for sequence in newcomers:
+                    self._encode([sequence], now)
+                return
+            log.error("the encoder failed", exc_info=True)
+            self._end(newcomers[0], Outcome.FAILED, time.monotonic())
             return
         for sequence in newcomers:
             sequence.started = now
@@ -251,12 +251,10 @@ class Scheduler:
     def _end(self, sequence: Sequence, outcome: Outcome, now: float) -> None:
         sequence.finish(outcome, now)
         self._news.ended.append(sequence)
-        self._finished_count += 1
 
     def _report(self, seconds: float) -> None:
         """Hands over the news if somebody waits for them; bare step figures wait for the next time."""
-        self._busy_seconds = self._busy_seconds * RATE_MEMORY + seconds
-        self._finished_count *= RATE_MEMORY
+        self._rate.observe(seconds, len(self._news.ended))
         if self._news.ended or self._news.streaming:
             news, self._news = self._news, News()
             self._tell(news)

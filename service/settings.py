@@ -51,7 +51,7 @@ HELP = {
     "max_rows": "sequences that are decoded together",
     "max_waiting": "sequences that may wait for a row; more are refused",
     "max_inputs": "inputs in one call",
-    "encode_tokens": "padded source tokens in one encoder run, which bounds how long it holds up a step",
+    "encode_tokens": "source tokens encoded between two steps, which bounds how long others are held up",
     "max_request_seconds": "longest time for a request, and the deadline of those that bring none",
     "lame_duck_seconds": "after SIGTERM, how long new calls are still taken",
     "drain_seconds": "after that, how long calls inside may go on",

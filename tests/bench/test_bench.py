@@ -61,6 +61,7 @@ def test_the_whole_run(tiny_models: Path, tmp_path: Path) -> None:
     figures = json.loads((tmp_path / "results.json").read_text())
     assert figures["wrong_answers"] == figures["failed_calls"] == 0
     assert figures["answers_compared"] > 100
+    assert 0 <= figures["others_cpu_percent"] <= 100
     assert figures["unary.mean_step_rows"] > 1
     assert figures["stream.first_token_p50_ms"] < figures["stream.p50_ms"]
     assert all(value > 0 for key, value in figures.items() if key.endswith(("rps_64", "words_s", "_ms")))

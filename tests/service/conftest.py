@@ -72,7 +72,12 @@ class GatedEngine(CountdownEngine):
 
 
 class BrokenEngine(CountdownEngine):
-    """Scores are not a number for sources that start with 13; a step throws for those that start with 14."""
+    """Sources that start with 13 score not-a-number; a step throws for 14, an encoder run for 15."""
+
+    def encode(self, sources, first_row):
+        if any(source[0] == 15 for source in sources):
+            raise RuntimeError("a secret of the encoder")
+        super().encode(sources, first_row)
 
     def step(self, count):
         tokens, _ = super().step(count)

@@ -104,7 +104,7 @@ def test_length_limit_frees_the_row(lift):
     assert (sequence.tokens, sequence.outcome) == ([9, 8], Outcome.LENGTH)
 
 
-def test_encoder_runs_are_bounded_by_padded_tokens(lift):
+def test_what_is_encoded_between_two_steps_is_bounded(lift):
     class Recording(CountdownEngine):
         def encode(self, sources, first_row):
             self.runs.append([len(source) for source in sources])
@@ -115,7 +115,7 @@ def test_encoder_runs_are_bounded_by_padded_tokens(lift):
     one = lift(engine, encode_tokens=6)
     one.ride(*([0] * (n - 1) + [1] for n in (2, 2, 2, 9, 1)))
     one.wait(5)
-    assert all(len(run) * max(run) <= 6 or len(run) == 1 for run in engine.runs)
+    assert all(sum(run) <= 6 or len(run) == 1 for run in engine.runs)
     assert sum(map(len, engine.runs)) == 5
 
 
@@ -139,7 +139,7 @@ def test_deadline_that_the_queue_would_outlast_is_refused_at_the_door(lift):
     one.ride([1])
     engine.entered.acquire()
     one.ride([1])
-    one.scheduler._busy_seconds, one.scheduler._finished_count = 100.0, 10.0  # ten seconds each, so far
+    one.scheduler._rate.observe(100.0, 10)  # ten seconds each, so far
     with pytest.raises(Overloaded, match="longer than the deadline") as refusal:
         one.ride([1], deadline=time.monotonic() + 5)
     assert refusal.value.reason == "DEADLINE_UNREACHABLE"
@@ -210,6 +210,15 @@ def test_a_step_that_throws_fails_those_inside_and_the_lift_goes_on(lift):
     (good,) = one.ride([2])
     one.wait(1)
     assert good.tokens == [2, 1] and not one.crashed.is_set()
+
+
+def test_an_encoder_run_that_throws_fails_its_culprit_alone(lift):
+    engine = BrokenEngine(rows=4)
+    one = lift(engine)
+    first, bad, last = one.ride([2], [15, 3], [3])
+    one.wait(3)
+    assert bad.outcome is Outcome.FAILED
+    assert (first.tokens, last.tokens) == ([2, 1], [3, 2, 1])
 
 
 def test_a_loop_that_dies_answers_everybody_and_says_so(lift):

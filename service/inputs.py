@@ -1,0 +1,41 @@
+"""What a text must be before it is tokenised. Cheap checks come before any work that grows with the text."""
+
+import unicodedata
+
+from bundle.text import SourceText
+from service.errors import InvalidRequest, Violation
+
+CHARACTERS_PER_TOKEN = 64  # a text longer than this times the token limit is refused before it is tokenised
+MAX_MARKS = 32  # combining marks in a row: normalising a long run of them takes quadratic time
+
+
+def source_ids(source: SourceText, text: str, most: int, field: str) -> list[int]:
+    """A text's ids, 1 to `most` of them. Raises InvalidRequest naming the field."""
+    if len(text) > most * CHARACTERS_PER_TOKEN:
+        raise InvalidRequest(Violation(field, f"{len(text)} characters; at most {most} tokens are allowed"))
+    if not text.isascii():
+        _refuse_piled_marks(text, field)
+    if not text.isprintable():
+        _refuse_controls(text, field)
+    ids = source.encode(text)
+    if not ids:
+        raise InvalidRequest(Violation(field, "empty; at least one token is needed"))
+    if len(ids) > most:
+        raise InvalidRequest(Violation(field, f"{len(ids)} tokens; at most {most} are allowed"))
+    return ids
+
+
+def _refuse_controls(text: str, field: str) -> None:
+    for place, character in enumerate(text):
+        if unicodedata.category(character) == "Cc":
+            reason = f"control character U+{ord(character):04X} at {place}; none are allowed"
+            raise InvalidRequest(Violation(field, reason))
+
+
+def _refuse_piled_marks(text: str, field: str) -> None:
+    marks = 0
+    for character in text:
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks > MAX_MARKS:
+            reason = f"more than {MAX_MARKS} combining marks in a row; at most {MAX_MARKS} are allowed"
+            raise InvalidRequest(Violation(field, reason))
