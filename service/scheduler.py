@@ -102,13 +102,13 @@ class Scheduler:
                 self.waiting[id(sequence)] = sequence
             self._changed.notify()
 
-    def cancel(self, sequences: Iterable[Sequence], outcome: Outcome = Outcome.CANCELLED) -> None:
+    def cancel(self, sequences: Iterable[Sequence]) -> None:
         """Ends those that wait at once, those that run before the next step; the ended stay as they are."""
         ended = []
         with self._changed:
             for sequence in sequences:
                 if self.waiting.pop(id(sequence), None) is not None:
-                    sequence.finish(outcome, time.monotonic())
+                    sequence.finish(Outcome.CANCELLED, time.monotonic())
                     ended.append(sequence)
                 else:
                     sequence.cancelled = True

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 import grpc
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Seq2SeqService"].full_name
 MAX_MESSAGE_BYTES = 1 << 20
-CUT_OFF_SECONDS = 1.0
+CUT_OFF_SECONDS = 1.0  # after every other limit, for a call that cannot end: a reader who reads nothing
 PARKING_SECONDS = 0.2
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port is an error
@@ -93,12 +93,14 @@ class Server:
         self._refusing = True
 
     async def stop(self) -> None:
-        """Waits for the calls inside, tells clients to go elsewhere, and closes every connection.
+        """Tells clients to go elsewhere, and closes every connection; calls still inside have a moment left.
 
         Calls that come at the very end are parked, and answered once the connection is known to be closing:
         gRPC would answer one that is still in its queue then with CANCELLED.
         """
-        await self.empty.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CUT_OFF_SECONDS):
+                await self.empty.wait()
         self._parking = True
         await asyncio.sleep(PARKING_SECONDS)
         closing = asyncio.create_task(self._server.stop(grace=CUT_OFF_SECONDS))

@@ -123,7 +123,7 @@ def test_auto_falls_back_to_the_cpu_and_says_so(bundle, caplog):
     assert "falling back to the CPU" in caplog.text
 
 
-def test_memory_is_flat_over_many_steps(engine):
+def test_bindings_are_made_once_for_a_row_count(engine):
     engine.encode(some_sources(ROWS, seed=5), 0)
     for count in range(1, ROWS + 1):
         engine.step(count)

@@ -350,6 +350,19 @@ async def test_leftovers_of_a_drain_get_unavailable(start):
     assert {(await call).code() for call in calls} == {Code.UNAVAILABLE}
 
 
+async def test_a_call_that_cannot_end_does_not_hold_up_the_stop(start, monkeypatch):
+    monkeypatch.setattr("service.server.CUT_OFF_SECONDS", 0.05)
+    engine = GatedEngine()
+    service = await start(engine)
+    stuck = asyncio.create_task(refusal(service.ask("t")))
+    await asyncio.to_thread(engine.entered.acquire)
+    service.server.refuse()
+    async with asyncio.timeout(5):
+        await service.server.stop()
+    assert (await stuck).code() in (Code.UNAVAILABLE, Code.CANCELLED)
+    engine.open()
+
+
 async def test_health_and_reflection(start):
     service = await start(reflection=True)
     check = health_pb2_grpc.HealthStub(service.channel).Check
