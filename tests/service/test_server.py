@@ -217,6 +217,19 @@ async def test_a_hang_up_frees_the_row_within_a_step(start):
     assert len(engine.steps) < 10  # t alone would have taken 12
 
 
+async def test_a_stream_that_is_hung_up_frees_its_row(start):
+    engine = GatedEngine()
+    service = await start(engine)
+    stream = service.stub.GenerateStream(pb.GenerateStreamRequest(input="t"))
+    engine.let_go()
+    await stream.read()
+    stream.cancel()
+    method = {**labels("Canceled"), "grpc_type": "server_stream", "grpc_method": "GenerateStream"}
+    await until(lambda: service.metric("grpc_server_handled_total", **method) == 1)
+    engine.open()
+    await until(lambda: service.metric("chairlift_sequences_finished_total", reason="cancelled") == 1)
+
+
 def labels(code: str) -> dict[str, str]:
     return {
         "grpc_type": "unary",
