@@ -9,19 +9,18 @@ import stat
 from pathlib import Path
 
 from bundle.errors import BundleError
-from bundle.manifest import FILES, MANIFEST, FileEntry, Manifest, decode_manifest
+from bundle.manifest import MANIFEST, FileEntry, Manifest, decode_manifest
 
 __all__ = ["read_folder"]
 
 _MIB = 2**20
 LARGEST_BYTES = {
     MANIFEST: _MIB,
-    "encoder.onnx": 1024 * _MIB,
-    "decoder.onnx": 1024 * _MIB,
     "source.json": 64 * _MIB,
     "target.json": 64 * _MIB,
     "golden.json": 64 * _MIB,
 }
+LARGEST_GRAPH_BYTES = 1024 * _MIB
 
 
 def read_folder(folder: Path) -> tuple[Manifest, bytes, dict[str, bytes]]:
@@ -36,26 +35,25 @@ def read_folder(folder: Path) -> tuple[Manifest, bytes, dict[str, bytes]]:
     except OSError as error:
         raise BundleError(f"{path.name}: cannot be opened: {error.strerror}; a folder is allowed") from error
     try:
-        _check_names(descriptor)
         manifest_bytes = _read(descriptor, MANIFEST)
         manifest = decode_manifest(manifest_bytes)
         _check_place(manifest, path)
         _check_listed(manifest)
-        files = {name: _read(descriptor, name, manifest.files[name]) for name in FILES}
+        _check_names(descriptor, manifest)
+        files = {name: _read(descriptor, name, manifest.files[name]) for name in manifest.file_names()}
     finally:
         os.close(descriptor)
     return manifest, manifest_bytes, files
 
 
 def _check_listed(manifest: Manifest) -> None:
-    if set(manifest.files) != set(FILES):
-        raise BundleError(
-            f"{MANIFEST}: files lists {sorted(manifest.files)}; exactly {sorted(FILES)} are allowed"
-        )
+    allowed = sorted(manifest.file_names())
+    if sorted(manifest.files) != allowed:
+        raise BundleError(f"{MANIFEST}: files lists {sorted(manifest.files)}; exactly {allowed} are allowed")
 
 
-def _check_names(descriptor: int) -> None:
-    found, allowed = set(os.listdir(descriptor)), {MANIFEST, *FILES}
+def _check_names(descriptor: int, manifest: Manifest) -> None:
+    found, allowed = set(os.listdir(descriptor)), {MANIFEST, *manifest.file_names()}
     for name in sorted(allowed - found):
         raise BundleError(f"{name}: missing; a bundle holds exactly {sorted(allowed)}")
     for name in sorted(found - allowed):
@@ -78,7 +76,7 @@ def _read(folder: int, name: str, entry: FileEntry | None = None) -> bytes:
         try:
             _check_status(name, os.fstat(descriptor))
             with os.fdopen(descriptor, "rb", closefd=False) as file:
-                data = file.read(LARGEST_BYTES[name] + 1 if entry is None else entry.size + 1)
+                data = file.read(_largest(name) + 1 if entry is None else entry.size + 1)
         finally:
             os.close(descriptor)
     except OSError as error:
@@ -93,8 +91,12 @@ def _check_status(name: str, status: os.stat_result) -> None:
         raise BundleError(f"{name}: not a regular file; only regular files are allowed")
     if status.st_nlink != 1:
         raise BundleError(f"{name}: has {status.st_nlink} hard links; 1 is allowed")
-    if status.st_size > LARGEST_BYTES[name]:
-        raise BundleError(f"{name}: {status.st_size} bytes; at most {LARGEST_BYTES[name]} are allowed")
+    if status.st_size > _largest(name):
+        raise BundleError(f"{name}: {status.st_size} bytes; at most {_largest(name)} are allowed")
+
+
+def _largest(name: str) -> int:
+    return LARGEST_BYTES.get(name, LARGEST_GRAPH_BYTES)
 
 
 def _check_bytes(name: str, data: bytes, entry: FileEntry) -> None:

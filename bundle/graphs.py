@@ -4,7 +4,16 @@ Letters of shapes: B batch, S source length, R rows, L layers, H hidden, V targe
 """
 
 from bundle.errors import BundleError
-from bundle.manifest import Architecture, Graph, Tensor, Vocabulary
+from bundle.manifest import (
+    Architecture,
+    Dtype,
+    Graph,
+    ProfileName,
+    Tensor,
+    Vocabulary,
+    candidates,
+    graph_file,
+)
 from bundle.onnx_file import OnnxFile, OnnxTensor, read_onnx
 
 __all__ = ["check_graph", "decoder_graph", "encoder_graph"]
@@ -14,6 +23,8 @@ OPSETS = {"": range(17, 22), "com.microsoft": range(1, 2)}
 
 # Operators that end in a bounded time and know nothing random. Left out on purpose: loops, branches, random
 # numbers, strings, and dynamic quantisation, whose scale is taken over all rows: neighbours change an answer.
+# The one exception is DynamicQuantizeLSTM, which export pins with sentinels; the golden cases, alone and
+# together, tell a pinned one from another before a model is ready.
 _OPERATORS = """
 Abs Add And ArgMax ArgMin BitShift Cast CastLike Ceil Clip Compress Concat Constant ConstantOfShape CumSum
 DequantizeLinear Div Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements
@@ -23,7 +34,7 @@ Or PRelu Pad Pow QLinearMatMul QuantizeLinear RNN Range Reciprocal ReduceL1 Redu
 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape
 ReverseSequence Round ScatterElements ScatterND Selu Shape Sigmoid Sign Size Slice Softmax Softplus Softsign
 Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze Where Xor
-com.microsoft.MatMulIntegerToFloat
+com.microsoft.DynamicQuantizeLSTM com.microsoft.MatMulIntegerToFloat
 """
 OPERATORS = frozenset(_OPERATORS.split())
 
@@ -32,28 +43,33 @@ _PASSED_THROUGH = frozenset({"Cast", "Flatten", "Identity", "Reshape", "Squeeze"
 _SAME_ROWS = frozenset({"Cast", "DequantizeLinear", "Identity"})
 
 
-def encoder_graph(architecture: Architecture) -> Graph:
+def encoder_graph(architecture: Architecture, profile: ProfileName) -> Graph:
     """Return the encoder's tensors: source ids and lengths in, the decoder's first state out."""
     inputs = (
         Tensor(name="source", dtype="int64", shape=("B", "S")),
         Tensor(name="lengths", dtype="int32", shape=("B",)),
     )
-    return Graph(file="encoder.onnx", inputs=inputs, outputs=_state(architecture, "", "B"))
+    return Graph(
+        file=graph_file("encoder", profile), inputs=inputs, outputs=_state(architecture, profile, "", "B")
+    )
 
 
-def decoder_graph(architecture: Architecture, vocabulary: Vocabulary) -> Graph:
-    """Return the decoder's tensors: tokens and state in; next tokens, scores and the next state out."""
+def decoder_graph(architecture: Architecture, vocabulary: Vocabulary, profile: ProfileName) -> Graph:
+    """Return the decoder's tensors: tokens and state in; what may follow and the next state out."""
     emitted = vocabulary.target_size - 1  # V: all but <S>
+    best = candidates(vocabulary)  # K
     token = Tensor(name="token", dtype="int64", shape=("R",))
     outputs = (
         Tensor(name="next_token", dtype="int64", shape=("R",)),
         Tensor(name="next_score", dtype="float32", shape=("R",)),
+        Tensor(name="top_tokens", dtype="int64", shape=("R", best)),
+        Tensor(name="top_scores", dtype="float32", shape=("R", best)),
         Tensor(name="log_probs", dtype="float32", shape=("R", emitted)),
     )
     return Graph(
-        file="decoder.onnx",
-        inputs=(token, *_state(architecture, "", "R")),
-        outputs=(*outputs, *_state(architecture, "next_", "R")),
+        file=graph_file("decoder", profile),
+        inputs=(token, *_state(architecture, profile, "", "R")),
+        outputs=(*outputs, *_state(architecture, profile, "next_", "R")),
     )
 
 
@@ -80,11 +96,14 @@ def check_graph(graph: Graph, data: bytes, ids: str, rows: int) -> None:
             raise BundleError(f"{graph.file}: {ids} looks up {found_rows} embedding rows; {rows} are allowed")
 
 
-def _state(architecture: Architecture, prefix: str, rows: str) -> tuple[Tensor, ...]:
-    kinds = ("h", "c") if architecture.cell == "lstm" else ("h",)
+def _state(architecture: Architecture, profile: ProfileName, prefix: str, rows: str) -> tuple[Tensor, ...]:
+    """Hidden states are bytes in int8: they lie in [-1, 1], 128 means 0 and 1/127 is the scale."""
+    dtypes: dict[str, Dtype] = {"h": "uint8" if profile == "int8" else "float32"}
+    if architecture.cell == "lstm":
+        dtypes["c"] = "float32"
     return tuple(
-        Tensor(name=f"{prefix}{kind}_{layer}", dtype="float32", shape=(rows, architecture.hidden_size))
-        for kind in kinds
+        Tensor(name=f"{prefix}{kind}_{layer}", dtype=dtype, shape=(rows, architecture.hidden_size))
+        for kind, dtype in dtypes.items()
         for layer in range(architecture.decoder_layers)
     )
 

@@ -13,10 +13,12 @@ from bundle import strict_json
 from bundle.errors import BundleError
 
 __all__ = [
-    "FILES",
     "FORMAT_VERSION",
     "MANIFEST",
+    "MOST_BEAM",
+    "TEXT_FILES",
     "Architecture",
+    "Cascade",
     "DataSource",
     "FileEntry",
     "Graph",
@@ -24,22 +26,21 @@ __all__ = [
     "Manifest",
     "ModelCard",
     "Profile",
+    "ProfileName",
     "Score",
     "Tensor",
     "Vocabulary",
+    "candidates",
     "decode_manifest",
     "encode_manifest",
+    "graph_file",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+MOST_CANDIDATES = 8
+MOST_BEAM = 32
 MANIFEST = "manifest.json"
-FILES = (
-    "encoder.onnx",
-    "decoder.onnx",
-    "source.json",
-    "target.json",
-    "golden.json",
-)  # and MANIFEST, nothing else
+TEXT_FILES = ("source.json", "target.json", "golden.json")
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z")]
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
@@ -52,7 +53,10 @@ LayerCount = Annotated[int, msgspec.Meta(ge=1, le=64)]
 Rows = Annotated[int, msgspec.Meta(ge=3, le=2**24)]  # of an embedding
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**24)]
 Length = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 TensorName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
+Dtype = Literal["float32", "int64", "int32", "uint8"]
+ProfileName = Literal["fp32", "int8", "fp16"]
 Dimension = (
     Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | Annotated[str, msgspec.Meta(pattern=r"^[A-Z]\Z")]
 )
@@ -142,7 +146,7 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """An input or output of a graph; a letter in the shape is a dimension known only when the graph runs."""
 
     name: TensorName
-    dtype: Literal["float32", "int64", "int32"]
+    dtype: Dtype
     shape: Annotated[tuple[Dimension, ...], msgspec.Meta(max_length=8)]
 
 
@@ -155,10 +159,29 @@ class Graph(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How numbers are computed, and how far a token's score may lie from the one that PyTorch gave."""
+    """How numbers are computed: by which graphs, and how far a token's score may lie from PyTorch's."""
 
-    name: Literal["fp32", "int8", "fp16"]
+    name: ProfileName
     score_tolerance: Annotated[float, msgspec.Meta(ge=0, le=10)]  # natural-log units
+    encoder: Graph
+    decoder: Graph
+
+
+class Cascade(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Greedy decoding, and a beam for those answers alone in which two tokens came closer than a margin.
+
+    What it was fitted on says what it gives: there, `beam_share` of the sources went to the beam.
+    """
+
+    beam_size: Annotated[int, msgspec.Meta(ge=2, le=MOST_BEAM)]
+    margin: Annotated[float, msgspec.Meta(gt=0, le=100)]  # of the two best log-probabilities of a step
+    profile: ProfileName  # whose graphs decoded
+    dataset: Line
+    sources: Count  # distinct inputs
+    beam_share: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    greedy_wer: Percent
+    cascade_wer: Percent
+    beam_wer: Percent
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -178,15 +201,43 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     architecture: Architecture
     vocabulary: Vocabulary
     limits: Limits
-    encoder: Graph
-    decoder: Graph
-    profiles: Annotated[tuple[Profile, ...], msgspec.Meta(min_length=1, max_length=3)]
+    profiles: Annotated[
+        tuple[Profile, ...], msgspec.Meta(min_length=1, max_length=3)
+    ]  # the first: the default
+    cascade: Cascade | None = None
     files: dict[str, FileEntry]
 
     def __post_init__(self) -> None:
         names = [profile.name for profile in self.profiles]
         if len(set(names)) != len(names):
             raise ValueError(f"profiles {names} repeat a name; each is allowed once")
+        if self.cascade and self.cascade.profile not in names:
+            raise ValueError(f"cascade.profile is {self.cascade.profile}; {', '.join(names)} are allowed")
+
+    def graph_files(self) -> tuple[str, ...]:
+        """Names of the ONNX files: two a profile."""
+        return tuple(graph_file(part, p.name) for p in self.profiles for part in ("encoder", "decoder"))
+
+    def file_names(self) -> tuple[str, ...]:
+        """Every file of the bundle but the manifest itself; there may be no other."""
+        return (*self.graph_files(), *TEXT_FILES)
+
+    def profile(self, name: str) -> Profile:
+        """The profile of a name; empty: the default. Raises BundleError where there is none."""
+        for profile in self.profiles:
+            if name in ("", profile.name):
+                return profile
+        raise BundleError(f"profile {name!r}; {', '.join(p.name for p in self.profiles)} are allowed")
+
+
+def graph_file(part: str, profile: ProfileName) -> str:
+    """Name of the file of a profile's encoder or decoder."""
+    return f"{part}.{profile}.onnx"
+
+
+def candidates(vocabulary: Vocabulary) -> int:
+    """K: how many of the best tokens a decoder's step names."""
+    return min(MOST_CANDIDATES, vocabulary.target_size - 1)
 
 
 class _Format(msgspec.Struct, frozen=True):

@@ -72,7 +72,7 @@ _FUNCTION = Schema(
 _TRAINING = Schema("training_info", {1: _ONE, 2: _ONE, 3: _SKIP, 4: _SKIP})
 _DIMENSION = Schema("dimension", {1: _NUMBER, 2: _ONE, 3: _SKIP})
 
-_DTYPES = {1: "float32", 6: "int32", 7: "int64"}
+_DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64"}
 _DEEPEST_GRAPH = 8
 
 

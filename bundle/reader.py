@@ -20,12 +20,11 @@ __all__ = ["Bundle", "BundleError", "assemble", "read_bundle"]
 
 @dataclass(frozen=True)
 class Bundle:
-    """One model version in memory, checked. `encoder` and `decoder` are serialised ONNX models."""
+    """One model version in memory, checked. `graphs` are serialised ONNX models by their file's name."""
 
     manifest: Manifest
     digest: str  # SHA-256 of the manifest's bytes in lower-case hex; names the bundle exactly
-    encoder: bytes
-    decoder: bytes
+    graphs: Mapping[str, bytes]
     source: SourceText
     target: TargetText
     golden: Golden
@@ -42,8 +41,7 @@ def assemble(manifest: Manifest, manifest_bytes: bytes, files: Mapping[str, byte
     bundle = Bundle(
         manifest=manifest,
         digest=hashlib.sha256(manifest_bytes).hexdigest(),
-        encoder=files["encoder.onnx"],
-        decoder=files["decoder.onnx"],
+        graphs={name: files[name] for name in manifest.graph_files()},
         source=source,
         target=target,
         golden=decode_golden(files["golden.json"]),
@@ -74,11 +72,13 @@ def _check_vocabulary(bundle: Bundle) -> None:
 
 def _check_graphs(bundle: Bundle) -> None:
     manifest, vocabulary = bundle.manifest, bundle.manifest.vocabulary
-    encoder, decoder = encoder_graph(manifest.architecture), decoder_graph(manifest.architecture, vocabulary)
-    _check_declared("encoder", manifest.encoder, encoder)
-    _check_declared("decoder", manifest.decoder, decoder)
-    check_graph(encoder, bundle.encoder, "source", vocabulary.source_size)
-    check_graph(decoder, bundle.decoder, "token", vocabulary.target_size)
+    for profile in manifest.profiles:
+        encoder = encoder_graph(manifest.architecture, profile.name)
+        decoder = decoder_graph(manifest.architecture, vocabulary, profile.name)
+        _check_declared(f"{profile.name}.encoder", profile.encoder, encoder)
+        _check_declared(f"{profile.name}.decoder", profile.decoder, decoder)
+        check_graph(encoder, bundle.graphs[encoder.file], "source", vocabulary.source_size)
+        check_graph(decoder, bundle.graphs[decoder.file], "token", vocabulary.target_size)
 
 
 def _check_declared(field: str, declared: Graph, allowed: Graph) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from bundle.errors import BundleError
-from bundle.manifest import FILES, MANIFEST, FileEntry, Manifest, encode_manifest
+from bundle.manifest import MANIFEST, FileEntry, Manifest, encode_manifest
 from bundle.reader import assemble
 
 __all__ = ["publish"]
@@ -25,11 +25,12 @@ def publish(repository: Path, manifest: Manifest, files: Mapping[str, bytes]) ->
     Raises BundleError where the version exists already or a reader would refuse the bundle, OSError where the
     disk fails.
     """
-    if set(files) != set(FILES):
-        raise BundleError(f"files: {sorted(files)} are given; exactly {sorted(FILES)} are allowed")
+    names = manifest.file_names()
+    if set(files) != set(names):
+        raise BundleError(f"files: {sorted(files)} are given; exactly {sorted(names)} are allowed")
     entries = {
         name: FileEntry(size=len(files[name]), sha256=hashlib.sha256(files[name]).hexdigest())
-        for name in FILES
+        for name in names
     }
     manifest = msgspec.structs.replace(manifest, files=entries)
     manifest_bytes = encode_manifest(manifest)
@@ -42,7 +43,7 @@ def publish(repository: Path, manifest: Manifest, files: Mapping[str, bytes]) ->
     partial = parent / f".{manifest.version}.{secrets.token_hex(8)}.partial"
     partial.mkdir()
     try:
-        for name in FILES:
+        for name in names:
             _write(partial / name, files[name])
         _write(partial / MANIFEST, manifest_bytes)
         _flush_folder(partial)

@@ -6,24 +6,24 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import torch
 
 from bundle.errors import BundleError
-from bundle.golden import Golden, GoldenCase, encode_golden
-from bundle.graphs import decoder_graph, encoder_graph
-from bundle.manifest import MANIFEST, Architecture, Limits, Manifest, Profile, Vocabulary
+from bundle.golden import encode_golden
+from bundle.manifest import MANIFEST, MOST_BEAM, Architecture, Cascade, Limits, Manifest, Vocabulary
 from bundle.text import SourceText, TargetText
 from bundle.writer import publish
 from export.card import make_card
-from export.graphs import build_decoder, build_encoder
-from export.parity import Graphs, ParityError, check_parity
+from export.cascade import fit_cascade, score_cascade
+from export.golden import choose_golden, tolerance_of
+from export.parity import ParityError
+from export.profiles import PROFILES, Exported, export_profile
 from export.samples import sample_texts
+from export.scores import score_profile
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from training.evaluate import answer
+from training.data import DataError
 from training.model import Seq2Seq
-
-GOLDEN_CASES = 32
-SCORE_TOLERANCE = 1e-4  # another machine rounds otherwise than the one that exported
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str]) -> int:
         given = options.samples.read_text(encoding="utf-8").splitlines() if options.samples else []
         checkpoint = load_checkpoint(options.run / "best.safetensors")
         folder, worst = export(checkpoint, options, given)
-    except (BundleError, CheckpointError, OSError, ParityError, UnicodeDecodeError) as error:
+    except (BundleError, CheckpointError, DataError, OSError, ParityError, UnicodeDecodeError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -54,40 +54,103 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", required=True, help="name of the model")
     parser.add_argument("--version", type=int, required=True, help="version of the model, from 1")
     parser.add_argument("--to", type=Path, default=Path("models"), help="model repository (default: models)")
+    parser.add_argument(
+        "--profiles",
+        type=_profiles,
+        default=PROFILES,
+        metavar="NAMES",
+        help=f"numeric profiles, the default one first (default: {','.join(PROFILES)})",
+    )
+    parser.add_argument(
+        "--score", type=Path, help="pairs to score the other profiles than fp32 on, for the model card"
+    )
+    parser.add_argument(
+        "--dev", type=Path, help="pairs to fit a cascade on: a margin below which a beam decodes anew"
+    )
+    parser.add_argument(
+        "--cascade-beam",
+        type=int,
+        choices=range(2, MOST_BEAM + 1),
+        default=5,
+        metavar="N",
+        help="width of the cascade's beam (default: %(default)s)",
+    )
     parser.add_argument("--samples", type=Path, help="texts, one a line, to prove parity on too")
     return parser
 
 
+def _profiles(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(text.split(",")))
+    if unknown := [name for name in names if name not in PROFILES]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: {', '.join(PROFILES)} are allowed")
+    return names
+
+
 def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[str]) -> tuple[Path, float]:
-    """Builds, proves and publishes. Returns the bundle's folder and the largest score difference."""
+    """Builds, proves and publishes. Returns the bundle's folder and the largest score difference in fp32."""
     model, (source, target) = checkpoint.model(), checkpoint.texts()
-    limits = checkpoint.recipe.limits
     architecture, vocabulary = _describe(checkpoint, model, source, target)
-    encoder = build_encoder(model, architecture)
-    decoder = build_decoder(model, architecture, vocabulary)
+    limits = Limits(
+        max_source_length=checkpoint.recipe.limits.max_source_length,
+        max_target_length=checkpoint.recipe.limits.max_target_length,
+    )
     texts = sample_texts(source, limits.max_source_length, given)
     ids = [source.encode(text) for text in texts]
-    worst = check_parity(model, Graphs.load(encoder, decoder), ids, limits.max_target_length)
+    exported = [
+        export_profile(name, model, architecture, vocabulary, limits, ids) for name in options.profiles
+    ]
+    golden = choose_golden(model, texts, ids, exported, limits.max_target_length)
+    cascade = _fit_cascade(exported[0], checkpoint, options)
+    card = make_card(checkpoint, options.run)
+    if options.score:
+        scores = [
+            score
+            for one in exported
+            if one.name != "fp32"  # which gives PyTorch's answers, scored where it was trained
+            for score in score_profile(one, checkpoint, options.score)
+        ]
+        if cascade:
+            scores += score_cascade(exported[0], checkpoint, options.score, cascade)
+        card = msgspec.structs.replace(card, scores=(*card.scores, *scores))
     manifest = Manifest(
         name=options.name,
         version=options.version,
-        card=make_card(checkpoint, options.run),
+        card=card,
         architecture=architecture,
         vocabulary=vocabulary,
-        limits=Limits(max_source_length=limits.max_source_length, max_target_length=limits.max_target_length),
-        encoder=encoder_graph(architecture),
-        decoder=decoder_graph(architecture, vocabulary),
-        profiles=(Profile(name="fp32", score_tolerance=SCORE_TOLERANCE),),
+        limits=limits,
+        profiles=tuple(
+            one.profile(architecture, vocabulary, tolerance_of(one, golden, model.start_id))
+            for one in exported
+        ),
+        cascade=cascade,
         files={},
     )
     files = {
-        "encoder.onnx": encoder,
-        "decoder.onnx": decoder,
         "source.json": checkpoint.source_text,
         "target.json": checkpoint.target_text,
-        "golden.json": encode_golden(_golden(model, texts, ids, limits.max_target_length)),
+        "golden.json": encode_golden(golden),
     }
-    return publish(options.to, manifest, files), worst
+    for one in exported:
+        files |= one.files()
+    return publish(options.to, manifest, files), max(one.difference for one in exported)
+
+
+def _fit_cascade(exported: Exported, checkpoint: Checkpoint, options: argparse.Namespace) -> Cascade | None:
+    """The cascade of the default profile, where there are pairs to fit it on; says what came of it."""
+    if not options.dev:
+        return None
+    found = fit_cascade(exported, checkpoint, options.dev, options.cascade_beam)
+    if found:
+        print(
+            f"cascade\tbeam {found.beam_size} below a margin of {found.margin:g}, "
+            f"{found.beam_share:.1%} of {found.sources} sources of {found.dataset}\t"
+            f"WER greedy {found.greedy_wer:.2f} %, cascade {found.cascade_wer:.2f} %, "
+            f"beam {found.beam_wer:.2f} %"
+        )
+    else:
+        print(f"cascade\tnone: on {options.dev}, a beam of {options.cascade_beam} is no better than greedy")
+    return found
 
 
 def _describe(
@@ -114,24 +177,6 @@ def _describe(
         unknown_id=1,
     )
     return architecture, vocabulary
-
-
-def _golden(model: Seq2Seq, texts: Sequence[str], ids: Sequence[list[int]], max_length: int) -> Golden:
-    """PyTorch's own answers for a spread of the texts, each decoded alone."""
-    chosen = range(0, len(texts), max(1, len(texts) // GOLDEN_CASES))
-    cases = []
-    for index in list(chosen)[:GOLDEN_CASES]:
-        ((tokens, scores),) = answer(model, [ids[index]], max_length)
-        cases.append(
-            GoldenCase(
-                text=texts[index],
-                source_ids=tuple(ids[index]),
-                target_ids=tuple(tokens),
-                token_scores=tuple(scores),
-                score=sum(scores),
-            )
-        )
-    return Golden(cases=tuple(cases))
 
 
 if __name__ == "__main__":

@@ -58,9 +58,10 @@ def _scores(run: Path) -> tuple[Score, ...]:
 
 
 def _without_folders(recipe: Recipe) -> dict[str, Any]:
-    tables: dict[str, Any] = msgspec.to_builtins(recipe)
+    tables: dict[str, Any] = json.loads(msgspec.json.encode(recipe))
     if isinstance(recipe.data, Files):
         tables["data"].pop("folder")
         for split in ("train", "dev", "test"):
             tables["data"][split] = Path(tables["data"][split]).name
+        tables["data"]["extra"] = [Path(file).name for file in recipe.data.extra]
     return tables

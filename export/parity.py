@@ -1,4 +1,4 @@
-"""Proof that the graphs do what PyTorch does. No parity, no bundle.
+"""Proof that the graphs do what PyTorch does, and that no neighbour changes an answer. No proof, no bundle.
 
 Each source is decoded by ONNX Runtime in several batch sizes, padded among sources of other lengths, and must
 give PyTorch's greedy tokens, with scores and first states as close as float rounding allows.
@@ -16,6 +16,8 @@ import torch
 
 from training.evaluate import answer
 from training.model import Seq2Seq
+
+Answer = tuple[list[int], list[float]]  # ids, with <E> where it came, and their log-probabilities
 
 BATCH_SIZES = (1, 2, 7, 64)
 MOST_SCORE_DIFFERENCE = 1e-5  # natural-log units, of a sequence's score; relative where that is over 1
@@ -57,13 +59,11 @@ class Graphs:
         names = [tensor.name for tensor in self.encoder.get_outputs()]
         return dict(zip(names, self.encoder.run(names, {"source": padded, "lengths": lengths}), strict=True))
 
-    def greedy(
-        self, sources: Sequence[Sequence[int]], start_id: int, max_length: int
-    ) -> list[tuple[list[int], list[float]]]:
+    def greedy(self, sources: Sequence[Sequence[int]], start_id: int, max_length: int) -> list[Answer]:
         """Greedy ids (with <E>, id 0) and log-probabilities of each source, decoded together."""
         state = self.encode(sources)
         token = np.full(len(sources), start_id, np.int64)
-        found: list[tuple[list[int], list[float]]] = [([], []) for _ in sources]
+        found: list[Answer] = [([], []) for _ in sources]
         live = set(range(len(sources)))
         names = ["next_token", "next_score", *(f"next_{name}" for name in state)]
         for _ in range(max_length):
@@ -93,6 +93,20 @@ def check_parity(model: Seq2Seq, graphs: Graphs, sources: Sequence[Sequence[int]
             for index, (tokens, scores) in enumerate(found, start):
                 worst = max(worst, _difference(tokens, scores, *expected[index], index, size))
     return worst
+
+
+def check_invariance(
+    graphs: Graphs, sources: Sequence[Sequence[int]], start_id: int, max_length: int
+) -> list[Answer]:
+    """Each source's answer, which must be the same, bit for bit, in every batch size. Raises ParityError."""
+    alone = [graphs.greedy([source], start_id, max_length)[0] for source in sources]
+    for size in BATCH_SIZES:
+        for start in range(0, len(sources), size):
+            found = graphs.greedy(sources[start : start + size], start_id, max_length)
+            for index, answer_ in enumerate(found, start):
+                if answer_ != alone[index]:
+                    raise ParityError(f"source {index} in batches of {size}: neighbours change its answer")
+    return alone
 
 
 def _difference(

@@ -20,17 +20,42 @@ from bundle.manifest import (
     Manifest,
     ModelCard,
     Profile,
+    ProfileName,
     Score,
     Vocabulary,
 )
 from bundle.text import build_source, build_target
 from bundle.writer import publish
 
-DTYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "int32": TensorProto.INT32}
+DTYPES = {
+    "float32": TensorProto.FLOAT,
+    "int64": TensorProto.INT64,
+    "int32": TensorProto.INT32,
+    "uint8": TensorProto.UINT8,
+}
+FILES = (
+    *("encoder.fp32.onnx", "decoder.fp32.onnx", "encoder.int8.onnx", "decoder.int8.onnx"),
+    *("source.json", "target.json", "golden.json"),
+)
+
+
+def make_profiles(
+    architecture: Architecture, vocabulary: Vocabulary, *names: ProfileName
+) -> tuple[Profile, ...]:
+    """Return profiles as a sound manifest declares them."""
+    return tuple(
+        Profile(
+            name=name,
+            score_tolerance=1e-4,
+            encoder=encoder_graph(architecture, name),
+            decoder=decoder_graph(architecture, vocabulary, name),
+        )
+        for name in names
+    )
 
 
 def make_manifest(**changes: Any) -> Manifest:
-    """Return the manifest of g2p-toy/1: an LSTM with L=2, H=4 and an embedding of 3."""
+    """Return the manifest of g2p-toy/1: an LSTM with L=2, H=4 and an embedding of 3, in two profiles."""
     architecture = Architecture(
         cell="lstm",
         encoder_layers=1,
@@ -66,9 +91,7 @@ def make_manifest(**changes: Any) -> Manifest:
         architecture=architecture,
         vocabulary=vocabulary,
         limits=Limits(max_source_length=8, max_target_length=3),
-        encoder=encoder_graph(architecture),
-        decoder=decoder_graph(architecture, vocabulary),
-        profiles=(Profile(name="fp32", score_tolerance=1e-4),),
+        profiles=make_profiles(architecture, vocabulary, "fp32", "int8"),
         files={},
     )
     return msgspec.structs.replace(manifest, **changes)
@@ -114,20 +137,23 @@ def manifest() -> Manifest:
 
 @pytest.fixture
 def encoder(manifest: Manifest) -> onnx.ModelProto:
-    return make_model(manifest.encoder, "source", 5)
+    return make_model(manifest.profiles[0].encoder, "source", 5)
 
 
 @pytest.fixture
 def decoder(manifest: Manifest) -> onnx.ModelProto:
-    return make_model(manifest.decoder, "token", 6)
+    return make_model(manifest.profiles[0].decoder, "token", 6)
 
 
 @pytest.fixture
-def files(encoder: onnx.ModelProto, decoder: onnx.ModelProto) -> dict[str, bytes]:
+def files(manifest: Manifest, encoder: onnx.ModelProto, decoder: onnx.ModelProto) -> dict[str, bytes]:
     """Every file of the bundle but its manifest."""
+    int8 = manifest.profiles[1]
     return {
-        "encoder.onnx": encoder.SerializeToString(),
-        "decoder.onnx": decoder.SerializeToString(),
+        "encoder.fp32.onnx": encoder.SerializeToString(),
+        "decoder.fp32.onnx": decoder.SerializeToString(),
+        "encoder.int8.onnx": make_model(int8.encoder, "source", 5).SerializeToString(),
+        "decoder.int8.onnx": make_model(int8.decoder, "token", 6).SerializeToString(),
         "source.json": build_source(["a", "b", "c"], "char"),
         "target.json": build_target(["X", "Y", "Z"], "word"),
         "golden.json": encode_golden(make_golden()),

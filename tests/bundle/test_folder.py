@@ -13,8 +13,9 @@ import pytest
 
 import bundle.folder
 from bundle.errors import BundleError
-from bundle.manifest import FILES, MANIFEST
+from bundle.manifest import MANIFEST
 from bundle.reader import read_bundle
+from tests.bundle.conftest import FILES
 
 EVERY_FILE = (MANIFEST, *FILES)
 
@@ -47,8 +48,8 @@ def test_reads_a_sound_bundle(folder: Path, files: dict[str, bytes]) -> None:
     read = read_bundle(folder)
     assert (read.manifest.name, read.manifest.version) == ("g2p-toy", 1)
     assert read.digest == hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
-    assert read.encoder == files["encoder.onnx"]
-    assert read.decoder == files["decoder.onnx"]
+    assert read.graphs == {name: data for name, data in files.items() if name.endswith(".onnx")}
+    assert [read.manifest.profile(name).name for name in ("", "int8")] == ["fp32", "int8"]
     assert read.source.encode("abc") == [2, 3, 4]
     assert read.target.decode([2, 3]) == "X Y"
     assert len(read.golden.cases) == 2
@@ -87,11 +88,20 @@ def test_refuses_a_flipped_bit(folder: Path, file: str, position: float) -> None
 @pytest.mark.parametrize("file", EVERY_FILE)
 def test_refuses_a_missing_file(folder: Path, file: str) -> None:
     (folder / file).unlink()
-    refused(folder, file, "missing")
+    refused(folder, file, "No such file" if file == MANIFEST else "missing")
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", ".hidden", "encoder.onnx.data", "Manifest.json", "evil\n\x1b[2J"]
+    "name",
+    [
+        "README.md",
+        ".hidden",
+        "encoder.onnx",
+        "encoder.fp16.onnx",
+        "decoder.fp32.onnx.data",
+        "Manifest.json",
+        "evil\n\x1b[2J",
+    ],
 )
 def test_refuses_an_extra_file(folder: Path, name: str) -> None:
     (folder / name).write_bytes(b"")
@@ -164,6 +174,15 @@ def test_a_file_that_the_system_will_not_open(
     refused(folder, file, "Permission denied")
 
 
+def test_refuses_a_graph_over_its_size_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    size = max(path.stat().st_size for path in folder.glob("*.onnx"))
+    monkeypatch.setattr(bundle.folder, "LARGEST_GRAPH_BYTES", size)
+    read_bundle(folder)
+    monkeypatch.setattr(bundle.folder, "LARGEST_GRAPH_BYTES", size - 1)
+    with pytest.raises(BundleError, match=rf"onnx: {size} bytes; at most {size - 1} are allowed"):
+        read_bundle(folder)
+
+
 @pytest.mark.parametrize("file", EVERY_FILE)
 def test_refuses_a_file_over_its_size_limit(folder: Path, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     size = (folder / file).stat().st_size
@@ -187,8 +206,8 @@ def test_refuses_what_is_no_folder(folder: Path) -> None:
 
 
 def test_refuses_another_format_version(folder: Path) -> None:
-    rewrite_manifest(folder, lambda fields: fields.update(format_version=2, new_field={}))
-    refused(folder, MANIFEST, "format_version is 2; 1 is allowed")
+    rewrite_manifest(folder, lambda fields: fields.update(format_version=3, new_field={}))
+    refused(folder, MANIFEST, "format_version is 3; 2 is allowed")
 
 
 @pytest.mark.parametrize("place", ["g2p-toy/2", "g2p-toy/01", "other/1", "g2p-toy/latest"])

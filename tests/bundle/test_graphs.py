@@ -26,22 +26,33 @@ def shape_of(value: onnx.ValueInfoProto) -> onnx.TensorShapeProto:
 
 
 def test_the_tensors_of_an_lstm(manifest: Manifest) -> None:
-    assert names(manifest.encoder.inputs) == ["source", "lengths"]
-    assert names(manifest.encoder.outputs) == ["h_0", "h_1", "c_0", "c_1"]
-    assert names(manifest.decoder.inputs) == ["token", "h_0", "h_1", "c_0", "c_1"]
-    assert names(manifest.decoder.outputs) == [
-        *("next_token", "next_score", "log_probs"),
+    assert names(manifest.profiles[0].encoder.inputs) == ["source", "lengths"]
+    assert names(manifest.profiles[0].encoder.outputs) == ["h_0", "h_1", "c_0", "c_1"]
+    assert names(manifest.profiles[0].decoder.inputs) == ["token", "h_0", "h_1", "c_0", "c_1"]
+    assert names(manifest.profiles[0].decoder.outputs) == [
+        *("next_token", "next_score", "top_tokens", "top_scores", "log_probs"),
         *("next_h_0", "next_h_1", "next_c_0", "next_c_1"),
     ]
-    assert manifest.encoder.outputs[0].shape == ("B", 4)
-    assert manifest.decoder.outputs[2].shape == ("R", 5)
+    assert manifest.profiles[0].encoder.outputs[0].shape == ("B", 4)
+    assert manifest.profiles[0].decoder.outputs[4].shape == ("R", 5)
+
+
+def test_hidden_states_of_int8_are_bytes(manifest: Manifest) -> None:
+    fp32, int8 = manifest.profiles
+    kinds = [[tensor.dtype for tensor in profile.encoder.outputs] for profile in (fp32, int8)]
+    assert kinds == [["float32"] * 4, ["uint8", "uint8", "float32", "float32"]]
+    assert [tensor.dtype for tensor in int8.decoder.outputs[5:]] == kinds[1]
+    assert (int8.encoder.file, int8.decoder.file) == ("encoder.int8.onnx", "decoder.int8.onnx")
 
 
 @pytest.mark.parametrize("cell", ["gru", "rnn"])
 def test_other_cells_have_no_cell_state(manifest: Manifest, cell: str) -> None:
     architecture = msgspec.structs.replace(manifest.architecture, cell=cell)
-    assert names(encoder_graph(architecture).outputs) == ["h_0", "h_1"]
-    assert names(decoder_graph(architecture, manifest.vocabulary).outputs)[3:] == ["next_h_0", "next_h_1"]
+    assert names(encoder_graph(architecture, "fp32").outputs) == ["h_0", "h_1"]
+    assert names(decoder_graph(architecture, manifest.vocabulary, "fp32").outputs)[5:] == [
+        "next_h_0",
+        "next_h_1",
+    ]
 
 
 WRONG_TENSORS: dict[str, Change] = {
@@ -60,12 +71,13 @@ WRONG_TENSORS: dict[str, Change] = {
         model.graph.input[0].type.tensor_type, "elem_type", TensorProto.INT32
     ),
     "output dtype": lambda model: setattr(
-        model.graph.output[2].type.tensor_type, "elem_type", TensorProto.FLOAT16
+        model.graph.output[4].type.tensor_type, "elem_type", TensorProto.FLOAT16
     ),
     "hidden size": lambda model: setattr(shape_of(model.graph.input[1]).dim[1], "dim_value", 5),
-    "next hidden size": lambda model: setattr(shape_of(model.graph.output[3]).dim[1], "dim_value", 3),
-    "output column for <S>": lambda model: setattr(shape_of(model.graph.output[2]).dim[1], "dim_value", 6),
-    "output column too few": lambda model: setattr(shape_of(model.graph.output[2]).dim[1], "dim_value", 4),
+    "next hidden size": lambda model: setattr(shape_of(model.graph.output[5]).dim[1], "dim_value", 3),
+    "output column for <S>": lambda model: setattr(shape_of(model.graph.output[4]).dim[1], "dim_value", 6),
+    "output column too few": lambda model: setattr(shape_of(model.graph.output[4]).dim[1], "dim_value", 4),
+    "candidates too few": lambda model: setattr(shape_of(model.graph.output[3]).dim[1], "dim_value", 4),
     "rows fixed": lambda model: setattr(shape_of(model.graph.input[0]).dim[0], "dim_value", 1),
     "rows by another name": lambda model: setattr(shape_of(model.graph.input[0]).dim[0], "dim_param", "N"),
     "rank": lambda model: shape_of(model.graph.input[0]).dim.add(dim_value=1),
@@ -78,13 +90,17 @@ def test_refuses_a_decoder_with_wrong_tensors(
     decoder: onnx.ModelProto, publish_changed: Publish, fault: str
 ) -> None:
     WRONG_TENSORS[fault](decoder)
-    with pytest.raises(BundleError, match=r"^decoder\.onnx: (in|out)puts are .*; exactly .* are allowed"):
-        publish_changed({"decoder.onnx": decoder.SerializeToString()})
+    with pytest.raises(
+        BundleError, match=r"^decoder\.fp32\.onnx: (in|out)puts are .*; exactly .* are allowed"
+    ):
+        publish_changed({"decoder.fp32.onnx": decoder.SerializeToString()})
 
 
 def test_refuses_the_graphs_swapped(publish_changed: Publish, files: dict[str, bytes]) -> None:
-    with pytest.raises(BundleError, match=r"^encoder\.onnx: inputs are \('token'"):
-        publish_changed({"encoder.onnx": files["decoder.onnx"], "decoder.onnx": files["encoder.onnx"]})
+    with pytest.raises(BundleError, match=r"^encoder\.fp32\.onnx: inputs are \('token'"):
+        publish_changed(
+            {"encoder.fp32.onnx": files["decoder.fp32.onnx"], "decoder.fp32.onnx": files["encoder.fp32.onnx"]}
+        )
 
 
 def add_node(operator: str, domain: str = "") -> Change:
@@ -128,8 +144,8 @@ UNSAFE: dict[str, tuple[Change, str]] = {
 def test_refuses_what_may_not_be_run(decoder: onnx.ModelProto, publish_changed: Publish, fault: str) -> None:
     change, words = UNSAFE[fault]
     change(decoder)
-    with pytest.raises(BundleError, match=r"^decoder\.onnx: ") as caught:
-        publish_changed({"decoder.onnx": decoder.SerializeToString()})
+    with pytest.raises(BundleError, match=r"^decoder\.fp32\.onnx: ") as caught:
+        publish_changed({"decoder.fp32.onnx": decoder.SerializeToString()})
     assert words in str(caught.value)
 
 
@@ -141,7 +157,7 @@ def test_accepts_the_opsets_it_names(
     decoder.opset_import[0].CopyFrom(helper.make_opsetid(domain, opset))
     decoder.opset_import.append(helper.make_opsetid("com.microsoft", 1))
     add_node("MatMulIntegerToFloat", "com.microsoft")(decoder)
-    assert publish_changed({"decoder.onnx": decoder.SerializeToString()})
+    assert publish_changed({"decoder.fp32.onnx": decoder.SerializeToString()})
 
 
 def test_the_operators_exist() -> None:
@@ -154,11 +170,11 @@ def resize(model: onnx.ModelProto, rows: int) -> None:
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.zeros((rows, 3), np.float32), "embedding"))
 
 
-@pytest.mark.parametrize(("file", "rows"), [("encoder.onnx", 5), ("decoder.onnx", 6)])
+@pytest.mark.parametrize(("file", "rows"), [("encoder.fp32.onnx", 5), ("decoder.fp32.onnx", 6)])
 def test_refuses_an_embedding_off_by_one(
     encoder: onnx.ModelProto, decoder: onnx.ModelProto, publish_changed: Publish, file: str, rows: int
 ) -> None:
-    model = encoder if file == "encoder.onnx" else decoder
+    model = encoder if file == "encoder.fp32.onnx" else decoder
     for wrong in (rows - 1, rows + 1):
         resize(model, wrong)
         with pytest.raises(
@@ -175,7 +191,7 @@ def test_sees_a_look_up_through_quantisation(manifest: Manifest, decoder: onnx.M
     )
     decoder.graph.node[2].input[0] = "embedding_float"
     with pytest.raises(BundleError, match="token looks up 7 embedding rows"):
-        check_graph(manifest.decoder, decoder.SerializeToString(), "token", 6)
+        check_graph(manifest.profiles[0].decoder, decoder.SerializeToString(), "token", 6)
 
 
 def test_a_look_up_out_of_sight_is_left_to_the_golden_cases(
@@ -183,4 +199,4 @@ def test_a_look_up_out_of_sight_is_left_to_the_golden_cases(
 ) -> None:
     resize(decoder, 7)
     decoder.graph.node[0].op_type = "Neg"
-    check_graph(manifest.decoder, decoder.SerializeToString(), "token", 6)
+    check_graph(manifest.profiles[0].decoder, decoder.SerializeToString(), "token", 6)

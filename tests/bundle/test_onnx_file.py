@@ -53,12 +53,12 @@ def with_attribute(**fields: object) -> onnx.NodeProto:
 
 
 def test_reads_what_the_onnx_package_wrote(decoder: onnx.ModelProto) -> None:
-    model = read_onnx("decoder.onnx", decoder.SerializeToString())
+    model = read_onnx("decoder.fp32.onnx", decoder.SerializeToString())
     assert model.inputs[0] == OnnxTensor("token", "int64", ("R",))
     assert model.inputs[1] == OnnxTensor("h_0", "float32", ("R", 4))
     assert [tensor.name for tensor in model.inputs] == ["token", "h_0", "h_1", "c_0", "c_1"]
-    assert model.outputs[2] == OnnxTensor("log_probs", "float32", ("R", 5))
-    assert len(model.outputs) == 7
+    assert model.outputs[4] == OnnxTensor("log_probs", "float32", ("R", 5))
+    assert len(model.outputs) == 9
     assert model.opsets == {"": 17}
     assert model.operators == {"Transpose", "Gather", "Constant"}
     assert model.nodes[1].inputs == ("embedding", "ids_first")
@@ -135,9 +135,9 @@ def test_finds_external_data_wherever_it_hides(
 ) -> None:
     HIDING_PLACES[place](decoder)
     data = decoder.SerializeToString()
-    assert read_onnx("decoder.onnx", data).external == ["weights"]
-    with pytest.raises(BundleError, match=r"^decoder\.onnx: tensor 'weights' has external data"):
-        publish_changed({"decoder.onnx": data})
+    assert read_onnx("decoder.fp32.onnx", data).external == ["weights"]
+    with pytest.raises(BundleError, match=r"^decoder\.fp32\.onnx: tensor 'weights' has external data"):
+        publish_changed({"decoder.fp32.onnx": data})
 
 
 @pytest.mark.parametrize("half", ["location", "entries"])
@@ -145,7 +145,7 @@ def test_half_of_the_mark_is_enough(decoder: onnx.ModelProto, half: str) -> None
     tensor = external_tensor()
     tensor.ClearField("external_data" if half == "location" else "data_location")
     decoder.graph.initializer.append(tensor)
-    assert read_onnx("decoder.onnx", decoder.SerializeToString()).external == ["weights"]
+    assert read_onnx("decoder.fp32.onnx", decoder.SerializeToString()).external == ["weights"]
 
 
 def wrap(field: int, data: bytes) -> bytes:
@@ -165,7 +165,7 @@ def test_a_location_that_parsers_cut_to_32_bits(decoder: onnx.ModelProto) -> Non
     tensor = b"\x70" + varint(2**32 + 1)  # field 14, data_location
     data = wrap(7, wrap(5, tensor))
     assert onnx.ModelProto.FromString(data).graph.initializer[0].data_location == TensorProto.EXTERNAL
-    assert read_onnx("decoder.onnx", data).external == [""]
+    assert read_onnx("decoder.fp32.onnx", data).external == [""]
 
 
 SOUND = wrap(7, wrap(2, b"toy"))

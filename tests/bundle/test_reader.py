@@ -9,10 +9,11 @@ import pytest
 
 from bundle.errors import BundleError
 from bundle.golden import GoldenCase
-from bundle.graphs import decoder_graph, encoder_graph
-from bundle.manifest import Limits, Manifest, Tensor, Vocabulary
+from bundle.manifest import Limits, Manifest, Profile, Tensor, Vocabulary
 from bundle.reader import read_bundle
 from bundle.text import build_source, build_target
+from bundle.writer import publish
+from tests.bundle.conftest import make_profiles
 
 Publish = Callable[..., Path]
 
@@ -90,9 +91,9 @@ def test_source_and_target_are_not_mistaken_for_each_other(publish_changed: Publ
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"cell": "gru"}, "encoder is not the graph"),
-        ({"hidden_size": 5}, "encoder is not the graph"),
-        ({"decoder_layers": 1}, "encoder is not the graph"),
+        ({"cell": "gru"}, "fp32.encoder is not the graph"),
+        ({"hidden_size": 5}, "fp32.encoder is not the graph"),
+        ({"decoder_layers": 1}, "fp32.encoder is not the graph"),
     ],
 )
 def test_the_declared_graphs_follow_from_the_sizes(
@@ -103,22 +104,62 @@ def test_the_declared_graphs_follow_from_the_sizes(
     # Declared rightly, it is the file that is found wrong.
     refuses(
         publish_changed,
-        "encoder.onnx: outputs are",
+        "encoder.fp32.onnx: outputs are",
         architecture=architecture,
-        encoder=encoder_graph(architecture),
-        decoder=decoder_graph(architecture, manifest.vocabulary),
+        profiles=make_profiles(architecture, manifest.vocabulary, "fp32", "int8"),
     )
 
 
-def test_refuses_another_graph_file(publish_changed: Publish, manifest: Manifest) -> None:
-    moved = msgspec.structs.replace(manifest.encoder, file="../encoder.onnx")
-    refuses(publish_changed, "manifest.json: encoder is not the graph", encoder=moved)
+def declared(manifest: Manifest, number: int, graph: str, **changes: Any) -> tuple[Profile, ...]:
+    """The manifest's profiles, with some fields of one graph changed."""
+    profiles = list(manifest.profiles)
+    changed = msgspec.structs.replace(getattr(profiles[number], graph), **changes)
+    profiles[number] = msgspec.structs.replace(profiles[number], **{graph: changed})
+    return tuple(profiles)
+
+
+@pytest.mark.parametrize(
+    "file", ["../encoder.fp32.onnx", "/etc/passwd", "encoder.int8.onnx", "manifest.json", "encoder.onnx"]
+)
+def test_refuses_another_graph_file(publish_changed: Publish, manifest: Manifest, file: str) -> None:
+    profiles = declared(manifest, 0, "encoder", file=file)
+    refuses(publish_changed, "manifest.json: fp32.encoder is not the graph", profiles=profiles)
 
 
 def test_refuses_a_declared_tensor_too_many(publish_changed: Publish, manifest: Manifest) -> None:
     extra = Tensor(name="memory", dtype="float32", shape=("R", 4))
-    grown = msgspec.structs.replace(manifest.decoder, inputs=(*manifest.decoder.inputs, extra))
-    refuses(publish_changed, "manifest.json: decoder is not the graph", decoder=grown)
+    inputs = (*manifest.profiles[1].decoder.inputs, extra)
+    profiles = declared(manifest, 1, "decoder", inputs=inputs)
+    refuses(publish_changed, "manifest.json: int8.decoder is not the graph", profiles=profiles)
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_refuses_the_graphs_of_two_profiles_swapped(
+    publish_changed: Publish, files: dict[str, bytes], part: str
+) -> None:
+    swapped = {
+        f"{part}.fp32.onnx": files[f"{part}.int8.onnx"],
+        f"{part}.int8.onnx": files[f"{part}.fp32.onnx"],
+    }
+    refuses(publish_changed, f"{part}.fp32.onnx: ", swapped)
+
+
+@pytest.mark.parametrize("names", [("fp32",), ("int8",), ("fp32", "int8", "fp16")])
+def test_profiles_and_files_must_match(publish_changed: Publish, manifest: Manifest, names: Any) -> None:
+    """A profile whose graphs are not there, or graphs that no profile lists."""
+    profiles = make_profiles(manifest.architecture, manifest.vocabulary, *names)
+    refuses(publish_changed, "files: ", profiles=profiles)
+
+
+def test_a_bundle_of_one_profile(tmp_path: Path, manifest: Manifest, files: dict[str, bytes]) -> None:
+    few = {name: data for name, data in files.items() if "fp32" not in name}
+    read = read_bundle(
+        publish(tmp_path / "few", msgspec.structs.replace(manifest, profiles=manifest.profiles[1:]), few)
+    )
+    assert sorted(read.graphs) == ["decoder.int8.onnx", "encoder.int8.onnx"]
+    assert read.manifest.profile("").name == "int8"
+    with pytest.raises(BundleError, match="profile 'fp32'; int8 are allowed"):
+        read.manifest.profile("fp32")
 
 
 SOUND_CASE = GoldenCase(

@@ -1,0 +1,71 @@
+"""Nodes and weights of an ONNX graph in the making. Knows nothing of networks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
+
+import bundle.manifest
+
+OPSET = 18  # CUDA has no recurrent operators above 21
+IR_VERSION = 8
+CONTRIBUTED = "com.microsoft"  # ONNX Runtime's own operators
+CONTRIBUTED_OPERATORS = {"DynamicQuantizeLSTM", "MatMulIntegerToFloat"}
+ELEMENT_TYPES = {
+    "float32": TensorProto.FLOAT,
+    "int64": TensorProto.INT64,
+    "int32": TensorProto.INT32,
+    "uint8": TensorProto.UINT8,
+}
+
+
+class GraphBuilder:
+    """Collects nodes and weights; `weight` and `add` return the name of what they define."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: dict[str, onnx.TensorProto] = {}
+
+    def weight(self, name: str, values: np.ndarray | np.generic | Tensor) -> str:
+        """A constant. One name always means the same values."""
+        array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+        tensor = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+        assert self._weights.setdefault(name, tensor) == tensor, f"{name} is two things"
+        return name
+
+    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+        """A node with one output."""
+        return self.add_many(operator, inputs, [output], **attributes)[0]
+
+    def add_many(
+        self, operator: str, inputs: Sequence[str], outputs: list[str], **attributes: object
+    ) -> list[str]:
+        """A node with several outputs; an empty name leaves one out."""
+        domain = CONTRIBUTED if operator in CONTRIBUTED_OPERATORS else ""
+        name = next(output for output in outputs if output)
+        self._nodes.append(helper.make_node(operator, inputs, outputs, name, domain=domain, **attributes))
+        return outputs
+
+    def finish(self, declared: bundle.manifest.Graph) -> bytes:
+        """The serialised model, with just the inputs and outputs that the bundle promises."""
+        graph = helper.make_graph(
+            self._nodes,
+            declared.file.removesuffix(".onnx"),
+            [_value_info(tensor) for tensor in declared.inputs],
+            [_value_info(tensor) for tensor in declared.outputs],
+            list(self._weights.values()),
+        )
+        opsets = [helper.make_opsetid("", OPSET)]
+        if any(node.domain == CONTRIBUTED for node in self._nodes):
+            opsets.append(helper.make_opsetid(CONTRIBUTED, 1))
+        model = helper.make_model(
+            graph, producer_name="chairlift", opset_imports=opsets, ir_version=IR_VERSION
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return model.SerializeToString()
+
+
+def _value_info(tensor: bundle.manifest.Tensor) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(tensor.name, ELEMENT_TYPES[tensor.dtype], tensor.shape)

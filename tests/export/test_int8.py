@@ -1,0 +1,190 @@
+"""The int8 profile: whole numbers that every processor adds alike, scales that no neighbour changes."""
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from onnx import numpy_helper
+
+from export import int8
+from export.graphs import build_decoder, build_encoder
+from export.int8 import LARGEST_PAIR, build_int8_decoder, build_int8_encoder, quantise
+from export.parity import Graphs, ParityError, check_invariance
+from tests.export.shapes import LONGEST, SHAPES, SIZES, VOCABULARY, network, some_sources
+
+WEIGHTS = arrays.arrays(
+    np.float32,
+    st.tuples(st.integers(1, 9), st.integers(1, 4)),
+    elements=st.floats(-100, 100, width=32) | st.sampled_from([0.0, 1.0, -1.0]),
+)
+
+
+def pairs(whole: np.ndarray) -> np.ndarray:
+    """|w_k| + |w_k+1| of each column."""
+    size = np.abs(whole.astype(int))
+    return size[:-1] + size[1:]
+
+
+@settings(max_examples=500, deadline=None)
+@given(WEIGHTS)
+def test_no_two_neighbours_overflow_sixteen_bits(weight):
+    whole, scale = quantise(weight)
+    assert whole.dtype == np.int8 and scale.dtype == np.float32
+    assert whole.shape == weight.shape and scale.shape == weight.shape[1:]
+    assert whole.min() >= -127
+    assert (pairs(whole) <= LARGEST_PAIR).all()
+    assert 255 * LARGEST_PAIR < 2**15
+
+
+@settings(max_examples=500, deadline=None)
+@given(WEIGHTS)
+def test_each_weight_is_at_most_half_a_step_off(weight):
+    whole, scale = quantise(weight)
+    off = np.abs(whole * scale.astype(np.float64) - weight)
+    assert (off <= scale * np.float64(0.5001)).all()
+    assert (whole[weight == 0] == 0).all()
+
+
+def test_the_scale_is_no_coarser_than_it_must_be():
+    """A column whose neighbours are small uses all of a byte; two large neighbours share it."""
+    whole, scale = quantise(np.array([[1.0, 1.0], [0.0, 1.0], [0.5, 0.0]], np.float32))
+    assert whole.tolist() == [[127, 64], [0, 64], [64, 0]]
+    assert scale == pytest.approx([1 / 127, 2 / 127])
+
+
+def test_a_column_of_zeros_has_a_scale_that_is_a_number():
+    whole, scale = quantise(np.zeros((4, 2), np.float32))
+    assert not whole.any() and (scale == 1).all()
+
+
+def test_the_usual_scale_would_overflow():
+    """Negative control: the largest weight as 127."""
+    weight = np.random.default_rng(0).normal(size=(64, 16)).astype(np.float32)
+    usual = np.rint(weight / (np.abs(weight).max(0) / 127)).astype(np.int8)
+    assert (pairs(usual) > LARGEST_PAIR).any()
+    assert (pairs(quantise(weight)[0]) <= LARGEST_PAIR).all()
+
+
+def weights(data: bytes) -> dict[str, np.ndarray]:
+    """The constants of a graph by name."""
+    return {t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(data).graph.initializer}
+
+
+def test_every_whole_weight_of_the_graphs_keeps_to_the_rule():
+    model, architecture = network((3, 2, True), (6, 18))
+    found = 0
+    for data in (
+        build_int8_encoder(model, architecture, LONGEST),
+        build_int8_decoder(model, architecture, VOCABULARY),
+    ):
+        for name, array in weights(data).items():
+            if array.dtype == np.int8 and not name.endswith("_zero"):
+                rows = array if array.ndim == 3 else array[None]  # [directions, in, out]
+                assert all((pairs(way) <= LARGEST_PAIR).all() for way in rows), name
+                found += 1
+    assert found == 6 + 4 + 1 + 2  # W and R of 3 layers; the bridge's h and c; logits; 2 cells
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_is_near_fp32(shape, sizes):
+    """First states, and what the first step makes of them. The measured means: 0.006 and 0.01."""
+    model, architecture = network(shape, sizes)
+    fp32 = Graphs.load(build_encoder(model, architecture), build_decoder(model, architecture, VOCABULARY))
+    whole = Graphs.load(
+        build_int8_encoder(model, architecture, LONGEST), build_int8_decoder(model, architecture, VOCABULARY)
+    )
+    sources = some_sources()
+    true, found = fp32.encode(sources), whole.encode(sources)
+    for name, state in true.items():
+        read = found[name]
+        if name.startswith("h_"):
+            assert read.dtype == np.uint8 and 1 <= read.min() <= read.max() <= 255
+            read = (read.astype(np.float32) - 128) / 127
+        assert np.abs(read - state).mean() < (0.02 if name.startswith("h_") else 0.06), name
+    token = np.full(len(sources), model.start_id)
+    scores = [
+        graphs.decoder.run(["log_probs"], {"token": token, **state})[0]
+        for graphs, state in ((fp32, true), (whole, found))
+    ]
+    assert np.abs(scores[0] - scores[1]).mean() < 0.03
+
+
+def changed_by_neighbours(encoder: bytes, decoder: bytes) -> int:
+    """How many first states differ, in any bit, between a source alone and the same among others."""
+    graphs = Graphs.load(encoder, decoder)
+    sources = some_sources()
+    together = graphs.encode(sources)
+    changed = 0
+    for row, source in enumerate(sources):
+        alone = graphs.encode([source])
+        changed += any((alone[name][0] != state[row]).any() for name, state in together.items())
+    return changed
+
+
+def without_state_sentinels(data: bytes) -> bytes:
+    """Hidden units that would stay at +1 and -1 start at 0, and stay there."""
+    model = onnx.load_from_string(data)
+    for tensor in model.graph.initializer:
+        if tensor.name.startswith("layer_") and tensor.name.endswith((".h", ".c")):
+            array = np.zeros_like(numpy_helper.to_array(tensor))
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    return model.SerializeToString()
+
+
+def without_bounds(data: bytes) -> bytes:
+    """The two constant features beside the embedding are 0."""
+    model = onnx.load_from_string(data)
+    (tensor,) = [tensor for tensor in model.graph.initializer if tensor.name == "embedding"]
+    array = numpy_helper.to_array(tensor).copy()
+    array[:, -2:] = 0
+    tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    return model.SerializeToString()
+
+
+def test_the_sentinels_pin_the_scale():
+    """Each of the two kinds is needed: without it, neighbours change states (negative controls)."""
+    model, architecture = network((2, 1, True), (6, 18))
+    encoder = build_int8_encoder(model, architecture, LONGEST)
+    decoder = build_int8_decoder(model, architecture, VOCABULARY)
+    assert changed_by_neighbours(encoder, decoder) == 0
+    for broken in (without_state_sentinels(encoder), without_bounds(encoder)):
+        assert changed_by_neighbours(broken, decoder) > 10
+
+
+def test_export_sees_an_encoder_without_sentinels():
+    """Negative control: what proves a profile finds it in the answers, too."""
+    model, architecture = network((2, 1, True), (6, 18))
+    encoder = without_bounds(without_state_sentinels(build_int8_encoder(model, architecture, LONGEST)))
+    graphs = Graphs.load(encoder, build_int8_decoder(model, architecture, VOCABULARY))
+    with pytest.raises(ParityError, match="neighbours change its answer"):
+        check_invariance(graphs, some_sources(), model.start_id, 12)
+
+
+def test_sentinels_stay_where_they_are_for_the_longest_source():
+    """Their gates are so far open and shut that nothing moves, however often it is added."""
+    model, architecture = network((1, 1, True), (6, 18))
+    data = onnx.load_from_string(build_int8_encoder(model, architecture, 500))
+    data.graph.output.append(onnx.ValueInfoProto(name="layer_0.Y_h"))
+    encoder = Graphs.load(
+        data.SerializeToString(), build_int8_decoder(model, architecture, VOCABULARY)
+    ).encoder
+    source = np.full((1, 500), 3, np.int64)
+    lengths = np.array([500], np.int32)
+    (state,) = encoder.run(["layer_0.Y_h"], {"source": source, "lengths": lengths})  # [2, 1, H + 2]
+    assert state.shape == (2, 1, 20)
+    assert (state[..., -2:] == [1, -1]).all()
+
+
+@pytest.mark.parametrize("bound", [1, 15, 300])
+def test_a_cell_state_is_read_in_two_bytes(bound):
+    """The bridge's reading of a cell state: no further off than half a fine step."""
+    coarse = bound / 127
+    states = np.linspace(-bound, bound, 10_001)
+    high = np.clip(np.rint(states / coarse), -128, 127) * coarse
+    fine = coarse / 254
+    low = np.clip(np.rint((states - high) / fine), -128, 127) * fine
+    assert np.abs(high + low - states).max() <= fine / 2 * 1.001
+    assert int8.UNIT == np.float32(1 / 127)
