@@ -2,6 +2,7 @@
 
 from chairlift.async_client import AsyncClient
 from chairlift.client import Client
+from chairlift.decoding import Decoding
 from chairlift.errors import (
     ChairliftError,
     DeadlineExceeded,
@@ -13,7 +14,9 @@ from chairlift.errors import (
     Unavailable,
 )
 from chairlift.results import (
+    Alternatives,
     Architecture,
+    Cascade,
     DataSource,
     FinishReason,
     Generation,
@@ -24,16 +27,20 @@ from chairlift.results import (
     ModelCard,
     ModelReference,
     Score,
+    TargetScore,
     TokenChunk,
 )
 
 __all__ = [
+    "Alternatives",
     "Architecture",
     "AsyncClient",
+    "Cascade",
     "ChairliftError",
     "Client",
     "DataSource",
     "DeadlineExceeded",
+    "Decoding",
     "FieldViolation",
     "FinishReason",
     "Generation",
@@ -48,6 +55,7 @@ __all__ = [
     "Overloaded",
     "Score",
     "ServerError",
+    "TargetScore",
     "TokenChunk",
     "Unavailable",
 ]

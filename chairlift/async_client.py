@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from types import TracebackType
+from typing import Unpack
 
 import grpc
 
 from chairlift import wire
 from chairlift.connection import CHANNEL_OPTIONS, DEFAULT_SERVER
+from chairlift.decoding import Decoding
 from chairlift.errors import InvalidRequest, translated
-from chairlift.results import Generation, InputError, Model, TokenChunk
+from chairlift.results import Generation, InputError, Model, TargetScore, TokenChunk
 from chairlift.v1 import seq2seq_pb2 as pb
 from chairlift.v1.seq2seq_pb2_grpc import Seq2SeqServiceStub
 
@@ -48,16 +50,17 @@ class AsyncClient:
         *,
         model: str = "",
         version: int = 0,
-        max_length: int = 0,
+        priority: int = 0,
         timeout_seconds: float = 10.0,
+        **options: Unpack[Decoding],
     ) -> list[Generation | InputError]:
         """As `Client.generate`."""
-        request = wire.generate_request(inputs, model, version, max_length)
+        request = wire.generate_request(inputs, wire.selector(model, version), priority, options)
         try:
             with translated():
                 response: pb.GenerateResponse = await self._stub.Generate(request, timeout=timeout_seconds)
         except InvalidRequest as error:
-            return wire.lone_input_error(inputs, error)
+            return [wire.lone_input_error(inputs, error)]
         return wire.results(request, response)
 
     async def stream(
@@ -66,11 +69,12 @@ class AsyncClient:
         *,
         model: str = "",
         version: int = 0,
-        max_length: int = 0,
+        priority: int = 0,
         timeout_seconds: float = 10.0,
+        **options: Unpack[Decoding],
     ) -> AsyncGenerator[TokenChunk | Generation, None]:
         """As `Client.stream`. Inside `contextlib.aclosing`, leaving the loop early hangs up at once."""
-        request = wire.stream_request(text, model, version, max_length)
+        request = wire.stream_request(text, wire.selector(model, version), priority, options)
         reader = wire.StreamReader()
         with translated():
             call = self._stub.GenerateStream(request, timeout=timeout_seconds)
@@ -80,6 +84,25 @@ class AsyncClient:
             finally:
                 call.cancel()
         reader.end()
+
+    async def score(
+        self,
+        inputs: str | Sequence[str],
+        targets: str | Sequence[str],
+        *,
+        model: str = "",
+        version: int = 0,
+        priority: int = 0,
+        timeout_seconds: float = 10.0,
+    ) -> list[TargetScore | InputError]:
+        """As `Client.score`."""
+        request = wire.score_request(inputs, targets, wire.selector(model, version), priority)
+        try:
+            with translated():
+                response: pb.ScoreResponse = await self._stub.Score(request, timeout=timeout_seconds)
+        except InvalidRequest as error:
+            return [wire.lone_input_error(inputs, error)]
+        return wire.score_results(request, response)
 
     async def models(self, *, timeout_seconds: float = 10.0) -> list[Model]:
         """As `Client.models`."""

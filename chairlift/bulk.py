@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 
 from chairlift.errors import Overloaded
-from chairlift.results import Generation, InputError
+from chairlift.results import Generation, InputError, TargetScore
 
 CALLS_IN_FLIGHT = 16
 OVERLOAD_PATIENCE_SECONDS = 60.0
 OVERLOAD_DELAY_SECONDS = 1.0  # where the server does not say how long
 
-Answer = Generation | InputError
-Call = Callable[[list[str]], Awaitable[list[Answer]]]
+Answer = Generation | TargetScore | InputError
+Call = Callable[[list[str]], Awaitable[Sequence[Answer]]]
 
 NOT_TEXT = InputError("INVALID_ARGUMENT", "not UTF-8 text", "")
+NO_TARGET = InputError("INVALID_ARGUMENT", "no tab and target after the input", "")
 
 
 async def answers(

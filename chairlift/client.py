@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from types import TracebackType
+from typing import Unpack
 
 import grpc
 
 from chairlift import wire
 from chairlift.connection import CHANNEL_OPTIONS, DEFAULT_SERVER
+from chairlift.decoding import Decoding
 from chairlift.errors import InvalidRequest, translated
-from chairlift.results import Generation, InputError, Model, TokenChunk
+from chairlift.results import Generation, InputError, Model, TargetScore, TokenChunk
 from chairlift.v1 import seq2seq_pb2 as pb
 from chairlift.v1.seq2seq_pb2_grpc import Seq2SeqServiceStub
 
@@ -50,21 +52,22 @@ class Client:
         *,
         model: str = "",
         version: int = 0,
-        max_length: int = 0,
+        priority: int = 0,
         timeout_seconds: float = 10.0,
+        **options: Unpack[Decoding],
     ) -> list[Generation | InputError]:
         """Decodes one input or many; one result an input, in order.
 
         In a sequence, even of one, a bad input becomes an `InputError` and its neighbours have their answers;
         a plain string that is bad raises `InvalidRequest`. Defaults: the server's default model, its highest
-        version that is ready, the model's own length limit (tokens).
+        version that is ready, plain greedy decoding; `Decoding` lists the options.
         """
-        request = wire.generate_request(inputs, model, version, max_length)
+        request = wire.generate_request(inputs, wire.selector(model, version), priority, options)
         try:
             with translated():
                 response: pb.GenerateResponse = self._stub.Generate(request, timeout=timeout_seconds)
         except InvalidRequest as error:
-            return wire.lone_input_error(inputs, error)
+            return [wire.lone_input_error(inputs, error)]
         return wire.results(request, response)
 
     def stream(
@@ -73,15 +76,16 @@ class Client:
         *,
         model: str = "",
         version: int = 0,
-        max_length: int = 0,
+        priority: int = 0,
         timeout_seconds: float = 10.0,
+        **options: Unpack[Decoding],
     ) -> Generator[TokenChunk | Generation, None, None]:
         """Decodes one input and yields tokens as they are decided, then the whole answer as the last item.
 
         The call starts with the first item asked for. Leaving the loop early hangs up, which frees the
         server. A stream is tried again only while nothing of it has arrived.
         """
-        request = wire.stream_request(text, model, version, max_length)
+        request = wire.stream_request(text, wire.selector(model, version), priority, options)
         reader = wire.StreamReader()
         with translated():
             call = self._stub.GenerateStream(request, timeout=timeout_seconds)
@@ -91,6 +95,28 @@ class Client:
             finally:
                 call.cancel()
         reader.end()
+
+    def score(
+        self,
+        inputs: str | Sequence[str],
+        targets: str | Sequence[str],
+        *,
+        model: str = "",
+        version: int = 0,
+        priority: int = 0,
+        timeout_seconds: float = 10.0,
+    ) -> list[TargetScore | InputError]:
+        """The log-probability of each target, given its input; one result a pair, in order.
+
+        A pair that is bad is treated as an input of `generate` is.
+        """
+        request = wire.score_request(inputs, targets, wire.selector(model, version), priority)
+        try:
+            with translated():
+                response: pb.ScoreResponse = self._stub.Score(request, timeout=timeout_seconds)
+        except InvalidRequest as error:
+            return [wire.lone_input_error(inputs, error)]
+        return wire.score_results(request, response)
 
     def models(self, *, timeout_seconds: float = 10.0) -> list[Model]:
         """Every model version that the server knows, by name and version, without vocabularies."""

@@ -9,20 +9,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chairlift.results import Generation, InputError, Model, TokenChunk
+from chairlift.results import Generation, Hypothesis, InputError, Model, TargetScore, TokenChunk
 
 
-def print_answer(text: str, answer: Generation | InputError, as_json: bool) -> None:
-    """One line an input; a bad input's goes to standard error, and with JSON to both."""
+def print_answer(text: str, answer: Generation | TargetScore | InputError, as_json: bool) -> None:
+    """One line a hypothesis or target; a bad input's goes to standard error, and with JSON to both."""
     if isinstance(answer, InputError):
         complain(f"{_shortened(text)}: {answer.message.removeprefix(answer.field + ': ')}")
         if as_json:
             shown = text.encode(errors="replace").decode()
             _print_json({"input": shown, "error": dataclasses.asdict(answer)})
     elif as_json:
-        _print_json(_generation(text, answer))
+        _print_json(_score(text, answer) if isinstance(answer, TargetScore) else _generation(text, answer))
+    elif isinstance(answer, TargetScore):
+        print(f"{text}\t{answer.score:.4f}")
     else:
-        print(f"{text}\t{answer.text}")
+        for hypothesis in answer.hypotheses:
+            print(f"{text}\t{hypothesis.text}")
 
 
 class GrowingLine:
@@ -98,16 +101,27 @@ def progress(total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def _generation(text: str, answer: Generation) -> dict[str, Any]:
+    """The best hypothesis, field by field, and the others in `others`."""
+    best, *others = (_hypothesis(hypothesis) for hypothesis in answer.hypotheses)
     return {
         "input": text,
-        "text": answer.text,
-        "score": answer.score,
-        "finish_reason": answer.finish_reason.value,
-        "token_ids": answer.token_ids,
+        **best,
+        **({"others": others} if others else {}),
         "source_length": answer.source_length,
         "unknown_tokens": answer.unknown_tokens,
         "model": dataclasses.asdict(answer.model),
     }
+
+
+def _hypothesis(hypothesis: Hypothesis) -> dict[str, Any]:
+    fields = dataclasses.asdict(hypothesis) | {"finish_reason": hypothesis.finish_reason.value}
+    asked_for = ("log_probabilities", "alternatives")
+    return {name: value for name, value in fields.items() if value or name not in asked_for}
+
+
+def _score(text: str, answer: TargetScore) -> dict[str, Any]:
+    source, _, target = text.partition("\t")
+    return {"input": source, "target": target, **dataclasses.asdict(answer)}
 
 
 def _print_json(value: dict[str, Any]) -> None:

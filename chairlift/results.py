@@ -13,6 +13,12 @@ class FinishReason(enum.Enum):
     """The model emitted <E>."""
     LENGTH = "length"
     """The length limit was reached before <E>."""
+    LOOP = "loop"
+    """The tokens ran in a circle, and `loop_repeats` was given."""
+    CONSTRAINT = "constraint"
+    """The options left no token that might come next, and no other whole answer."""
+    DEADLINE = "deadline"
+    """Time was up, and `partial_on_deadline` was given."""
     UNSPECIFIED = "unspecified"
     """A newer server gave a reason that this client does not know."""
 
@@ -27,6 +33,14 @@ class ModelReference:
 
 
 @dataclass(frozen=True, slots=True)
+class Alternatives:
+    """The tokens that the model finds likeliest at one position, best first."""
+
+    token_ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Hypothesis:
     """One candidate answer; `score` is the sum of its tokens' natural-log probabilities, <E> included."""
 
@@ -34,6 +48,12 @@ class Hypothesis:
     token_ids: tuple[int, ...]
     score: float
     finish_reason: FinishReason
+    normalised_score: float
+    """What hypotheses are ranked by: score and biases, by length**length_penalty."""
+    log_probabilities: tuple[float, ...]
+    """Of each token, then of <E> if it came. Empty unless asked for."""
+    alternatives: tuple[Alternatives, ...]
+    """For each of log_probabilities. Empty unless asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +82,21 @@ class Generation:
     @property
     def finish_reason(self) -> FinishReason:
         return self.hypotheses[0].finish_reason
+
+
+@dataclass(frozen=True, slots=True)
+class TargetScore:
+    """How probable the model finds a target: `score` is the natural-log probability of all of it."""
+
+    score: float
+    token_ids: tuple[int, ...]
+    log_probabilities: tuple[float, ...]
+    """Of each token given those before it, then of <E>."""
+    source_length: int
+    """Tokens of the normalised source."""
+    unknown_tokens: int
+    """How many of them the vocabulary lacks."""
+    model: ModelReference
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +158,12 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a model version accepts: tokens of an input and of an answer, inputs of a call."""
+    """What a model version accepts: tokens of an input and of an answer, inputs of a call, a beam's size."""
 
     max_source_length: int
     max_target_length: int
     max_inputs: int
+    max_beam_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +181,24 @@ class Architecture:
 
 
 @dataclass(frozen=True, slots=True)
+class Cascade:
+    """Greedy decoding, and a beam for the answers alone in which two tokens came closer than `margin`.
+
+    Fitted on the `sources` of a dataset: the share of them that went to the beam, and error rates in percent.
+    """
+
+    beam_size: int
+    margin: float
+    profile: str
+    dataset: str
+    sources: int
+    beam_share: float
+    greedy_wer: float
+    cascade_wer: float
+    beam_wer: float
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One model version as a server holds it. Only `Client.model` fills the vocabularies, tokens by id."""
 
@@ -159,3 +213,5 @@ class Model:
     architecture: Architecture
     source_tokens: tuple[str, ...]
     target_tokens: tuple[str, ...]
+    cascade: Cascade | None
+    """What `cascade=True` asks for; None where none was fitted."""

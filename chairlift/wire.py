@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 import grpc
 
+from chairlift import decoding
+from chairlift.decoding import Decoding
 from chairlift.errors import InvalidRequest, broken_contract
 from chairlift.results import (
+    Alternatives,
     Architecture,
+    Cascade,
     DataSource,
     FinishReason,
     Generation,
@@ -19,30 +23,48 @@ from chairlift.results import (
     ModelCard,
     ModelReference,
     Score,
+    TargetScore,
     TokenChunk,
 )
 from chairlift.v1 import seq2seq_pb2 as pb
 
-FINISH_REASONS = {pb.FINISH_REASON_EOS: FinishReason.EOS, pb.FINISH_REASON_LENGTH: FinishReason.LENGTH}
+FINISH_REASONS = {
+    pb.FINISH_REASON_EOS: FinishReason.EOS,
+    pb.FINISH_REASON_LENGTH: FinishReason.LENGTH,
+    pb.FINISH_REASON_LOOP: FinishReason.LOOP,
+    pb.FINISH_REASON_CONSTRAINT: FinishReason.CONSTRAINT,
+    pb.FINISH_REASON_DEADLINE: FinishReason.DEADLINE,
+}
 CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 def generate_request(
-    inputs: str | Sequence[str], model: str, version: int, max_length: int
+    inputs: str | Sequence[str], model: pb.ModelSelector, priority: int, options: Decoding
 ) -> pb.GenerateRequest:
     """The message for one input or many. Raises ValueError for text that UTF-8 cannot hold."""
     return pb.GenerateRequest(
-        model=selector(model, version),
-        inputs=[inputs] if isinstance(inputs, str) else inputs,
-        options=pb.DecodingOptions(max_length=max_length),
+        model=model, inputs=_listed(inputs), options=decoding.message(options), priority=priority
     )
 
 
-def stream_request(text: str, model: str, version: int, max_length: int) -> pb.GenerateStreamRequest:
+def stream_request(
+    text: str, model: pb.ModelSelector, priority: int, options: Decoding
+) -> pb.GenerateStreamRequest:
     """The message for a stream. Raises ValueError for text that UTF-8 cannot hold."""
     return pb.GenerateStreamRequest(
-        model=selector(model, version), input=text, options=pb.DecodingOptions(max_length=max_length)
+        model=model, input=text, options=decoding.message(options), priority=priority
     )
+
+
+def score_request(
+    inputs: str | Sequence[str], targets: str | Sequence[str], model: pb.ModelSelector, priority: int
+) -> pb.ScoreRequest:
+    """The message for one pair or many. Raises ValueError for text that UTF-8 cannot hold."""
+    return pb.ScoreRequest(model=model, inputs=_listed(inputs), targets=_listed(targets), priority=priority)
+
+
+def _listed(texts: str | Sequence[str]) -> Sequence[str]:
+    return [texts] if isinstance(texts, str) else texts
 
 
 def selector(name: str, version: int) -> pb.ModelSelector:
@@ -57,7 +79,15 @@ def results(request: pb.GenerateRequest, response: pb.GenerateResponse) -> list[
     return [_result(result, model) for result in response.results]
 
 
-def lone_input_error(inputs: str | Sequence[str], error: InvalidRequest) -> list[Generation | InputError]:
+def score_results(request: pb.ScoreRequest, response: pb.ScoreResponse) -> list[TargetScore | InputError]:
+    """One value a pair, in order. Raises ServerError where the response does not match the request."""
+    if len(response.results) != len(request.inputs):
+        raise broken_contract(f"{len(response.results)} results for {len(request.inputs)} inputs")
+    model = _reference(response.model)
+    return [_score_result(result, model) for result in response.results]
+
+
+def lone_input_error(inputs: str | Sequence[str], error: InvalidRequest) -> InputError:
     """What a sequence of one bad input gets: its error as a value, as it would among others.
 
     The wire gives the error of an only input as the status of the call. Raises it again where the input was a
@@ -65,14 +95,14 @@ def lone_input_error(inputs: str | Sequence[str], error: InvalidRequest) -> list
     """
     if isinstance(inputs, str) or len(inputs) != 1:
         raise error
-    return [input_error(error, "inputs[0]")]
+    return input_error(error, "inputs[0]", "targets[0]")
 
 
-def input_error(error: InvalidRequest, field: str) -> InputError:
-    """The error as that of the input in `field`. Raises it again where another field is at fault."""
+def input_error(error: InvalidRequest, *fields: str) -> InputError:
+    """The error as that of the input in one of `fields`. Raises it again where another field is at fault."""
     for violation in error.violations:
-        if violation.field == field:
-            return InputError(error.code.name, violation.description, field)
+        if violation.field in fields:
+            return InputError(error.code.name, violation.description, violation.field)
     raise error
 
 
@@ -113,7 +143,10 @@ def model(message: pb.Model) -> Model:
         is_default=message.is_default,
         card=_card(message.card),
         limits=Limits(
-            message.limits.max_source_length, message.limits.max_target_length, message.limits.max_inputs
+            message.limits.max_source_length,
+            message.limits.max_target_length,
+            message.limits.max_inputs,
+            message.limits.max_beam_size,
         ),
         profiles=tuple(message.profiles),
         profile=message.profile,
@@ -121,6 +154,7 @@ def model(message: pb.Model) -> Model:
         architecture=_architecture(message.architecture),
         source_tokens=tuple(message.source_tokens),
         target_tokens=tuple(message.target_tokens),
+        cascade=_cascade(message.cascade) if message.HasField("cascade") else None,
     )
 
 
@@ -130,23 +164,50 @@ def _result(message: pb.Result, model: ModelReference) -> Generation | InputErro
         return _generation(message.generation, model)
     if kind != "error":
         raise broken_contract("a result without a generation or an error")
-    error = message.error
-    return InputError(CODE_NAMES.get(error.code, str(error.code)), error.message, error.field)
+    return _error(message.error)
+
+
+def _score_result(message: pb.ScoreResult, model: ModelReference) -> TargetScore | InputError:
+    kind = message.WhichOneof("outcome")
+    if kind == "error":
+        return _error(message.error)
+    if kind != "score":
+        raise broken_contract("a result without a score or an error")
+    found = message.score
+    return TargetScore(
+        found.score,
+        tuple(found.token_ids),
+        tuple(found.log_probabilities),
+        found.source_length,
+        found.unknown_tokens,
+        model,
+    )
+
+
+def _error(message: pb.Error) -> InputError:
+    return InputError(CODE_NAMES.get(message.code, str(message.code)), message.message, message.field)
 
 
 def _generation(message: pb.Generation, model: ModelReference) -> Generation:
     if not message.hypotheses:
         raise broken_contract("a generation without a hypothesis")
-    hypotheses = tuple(
-        Hypothesis(
-            text=hypothesis.text,
-            token_ids=tuple(hypothesis.token_ids),
-            score=hypothesis.score,
-            finish_reason=FINISH_REASONS.get(hypothesis.finish_reason, FinishReason.UNSPECIFIED),
-        )
-        for hypothesis in message.hypotheses
-    )
+    hypotheses = tuple(map(_hypothesis, message.hypotheses))
     return Generation(hypotheses, message.source_length, message.unknown_tokens, model)
+
+
+def _hypothesis(message: pb.Hypothesis) -> Hypothesis:
+    return Hypothesis(
+        text=message.text,
+        token_ids=tuple(message.token_ids),
+        score=message.score,
+        finish_reason=FINISH_REASONS.get(message.finish_reason, FinishReason.UNSPECIFIED),
+        normalised_score=message.normalised_score,
+        log_probabilities=tuple(message.log_probabilities),
+        alternatives=tuple(
+            Alternatives(tuple(best.token_ids), tuple(best.log_probabilities))
+            for best in message.alternatives
+        ),
+    )
 
 
 def _reference(message: pb.ModelReference) -> ModelReference:
@@ -180,4 +241,18 @@ def _architecture(message: pb.Architecture) -> Architecture:
         bidirectional=message.bidirectional,
         attention=message.attention,
         parameters=message.parameters,
+    )
+
+
+def _cascade(message: pb.Cascade) -> Cascade:
+    return Cascade(
+        beam_size=message.beam_size,
+        margin=message.margin,
+        profile=message.profile,
+        dataset=message.dataset,
+        sources=message.sources,
+        beam_share=message.beam_share,
+        greedy_wer=message.greedy_wer,
+        cascade_wer=message.cascade_wer,
+        beam_wer=message.beam_wer,
     )

@@ -9,7 +9,7 @@ import uvloop
 from service import logs
 from service.errors import StartError
 from service.lifecycle import Stop, drain
-from service.loading import load_models
+from service.loading import Loader
 from service.metrics import Metrics, new_registry
 from service.server import Server
 from service.servicer import Servicer
@@ -34,17 +34,22 @@ def main() -> int:
 async def _serve(settings: Settings) -> int:
     stop = Stop()
     metrics = Metrics(new_registry())
-    models = load_models(settings, metrics, stop.crashed)
-    server = Server(Servicer(models, settings.max_request_seconds), metrics, settings)
-    http = metrics.serve(settings.http)
-    gc.collect()
-    gc.freeze()  # what is here now stays: the collector need not look at it again
-    listen = await server.start()
+    loader = Loader(settings, metrics, stop.crashed)
+    try:
+        models = await loader.load()
+        server = Server(Servicer(models, settings.max_request_seconds), metrics, settings)
+        http = metrics.serve(settings.http)
+        gc.collect()
+        gc.freeze()  # what is here now stays: the collector need not look at it again
+        listen = await server.start()
+    except StartError:
+        await loader.stop()
+        raise
     stop.listen()  # until here a signal simply ends the process
     names = [f"{model.manifest.name}/{model.manifest.version}" for model in models.all()]
     log.info("ready", extra={"listen": listen, "http": http, "models": names})
     await stop.asked.wait()
-    await drain(settings, server, models, stop)
+    await drain(settings, server, models, loader, stop)
     log.info("stopped")
     return stop.status
 

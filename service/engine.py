@@ -6,8 +6,9 @@ are made once for each number of rows. Used by one thread at a time.
 """
 
 import importlib.metadata
-import logging
+import itertools
 import os
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,31 +17,32 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import: no thread, no files, no uploads
 import onnxruntime as ort
 
+from bundle.manifest import Tensor
 from bundle.reader import Bundle
+from service.decoding.search import Distributions
 from service.errors import StartError
 
-log = logging.getLogger(__name__)
-
-ENCODER_BATCH = 8  # more in one run cost no less each, and are padded further
+Array = np.ndarray[Any, Any]
+ENCODER_BATCH = 8  # about: more in one run cost no less each and are padded further, one alone costs thrice
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
-def open_engine(bundle: Bundle, rows: int, device: str, threads: int) -> "Engine":
-    """An engine on `cpu` or `cuda`, or under `auto` on CUDA where it works and else, visibly, on the CPU.
+def open_engine(bundle: Bundle, profile: str, rows: int, device: str, threads: int) -> tuple["Engine", str]:
+    """An engine on `cpu` or `cuda`, or under `auto` on CUDA where it works and else on the CPU.
 
-    Raises StartError where the graphs do not run on the device that was asked for.
+    The second: why not on CUDA; empty where nothing fell back. Raises StartError where the graphs do not run
+    on the device that was asked for, BundleError for a profile that the bundle lacks.
     """
     if _is_installed("onnxruntime") and _is_installed("onnxruntime-gpu"):
         raise StartError(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: keep one"
         )
     if device != "auto":
-        return Engine(bundle, rows, device, threads)
+        return Engine(bundle, profile, rows, device, threads), ""
     try:
-        return Engine(bundle, rows, "cuda", threads)
+        return Engine(bundle, profile, rows, "cuda", threads), ""
     except StartError as error:
-        log.warning("falling back to the CPU", extra={"reason": str(error)})
-        return Engine(bundle, rows, "cpu", threads)
+        return Engine(bundle, profile, rows, "cpu", threads), str(error)
 
 
 def _is_installed(distribution: str) -> bool:
@@ -64,91 +66,129 @@ def _options(threads: int) -> ort.SessionOptions:
 
 
 class Engine:
-    """`rows` rows of decoder state for one bundle. Raises StartError where its graphs do not run here."""
+    """`rows` rows of decoder state for one bundle and profile.
 
-    def __init__(self, bundle: Bundle, rows: int, device: str = "cpu", threads: int = 1) -> None:
-        manifest = bundle.manifest
+    Raises StartError where the graphs do not run here, BundleError for a profile that the bundle lacks.
+    """
+
+    def __init__(
+        self, bundle: Bundle, profile: str = "", rows: int = 128, device: str = "cpu", threads: int = 1
+    ) -> None:
+        vocabulary = bundle.manifest.vocabulary
+        self.profile = bundle.manifest.profile(profile)
         self.device = device
         self.rows = rows
-        self.end_id = manifest.vocabulary.end_id
-        self.start_id = manifest.vocabulary.start_id
-        self.unknown_id = manifest.vocabulary.source_unknown_id
-        self._encoder = _session(bundle.encoder, "encoder.onnx", device, threads)
-        self._decoder = _session(bundle.decoder, "decoder.onnx", device, threads)
-        self._state_names = [tensor.name for tensor in manifest.encoder.outputs]
-        hidden = manifest.architecture.hidden_size
+        self.emitted = vocabulary.target_size - 1  # V
+        self.end_id = vocabulary.end_id
+        self.start_id = vocabulary.start_id
+        self.unknown_id = vocabulary.source_unknown_id
+        self.run_seconds = 0.0
+        encoder, decoder = self.profile.encoder, self.profile.decoder
+        self._encoder = _session(bundle.graphs[encoder.file], encoder.file, device, threads)
+        self._decoder = _session(bundle.graphs[decoder.file], decoder.file, device, threads)
+        self._outputs = {tensor.name: self._array(tensor) for tensor in decoder.outputs}
         self._states = [  # two sets of h_0.. and c_0.., each [rows, H]
-            [np.zeros((rows, hidden), np.float32) for _ in self._state_names] for _ in range(2)
+            {tensor.name: self._array(tensor) for tensor in encoder.outputs} for _ in range(2)
         ]
         self._tokens = [np.zeros(rows, np.int64) for _ in range(2)]  # what each row reads next, [rows]
-        self._scores = np.zeros(rows, np.float32)
         self._current = 0  # which set the next step reads
-        self._bindings: dict[tuple[int, int], ort.IOBinding] = {}
+        self._bindings: dict[tuple[int, int, int], ort.IOBinding] = {}
 
-    def encode(self, sources: Sequence[Sequence[int]], first_row: int) -> None:
-        """Starts row first_row + i from source i. Sources of like length share a run: little is padded."""
+    def _array(self, tensor: Tensor) -> Array:
+        """Zeros for a tensor of the decoder, with all the rows there are."""
+        return np.zeros((self.rows, *tensor.shape[1:]), tensor.dtype)
+
+    def encode(self, sources: Sequence[Sequence[int]], rows: Sequence[int]) -> None:
+        """Starts row rows[i] from source i. Sources of like length share a run: little is padded."""
         assert sources, "an empty batch kills the process"
+        began = time.perf_counter()
         by_length = sorted(range(len(sources)), key=lambda index: len(sources[index]))
-        for start in range(0, len(sources), ENCODER_BATCH):
-            chosen = by_length[start : start + ENCODER_BATCH]
-            rows = [first_row + index for index in chosen]
-            self._encode([sources[index] for index in chosen], rows)
+        runs = max(1, round(len(sources) / ENCODER_BATCH))
+        edges = [len(sources) * run // runs for run in range(runs + 1)]
+        for first, last in itertools.pairwise(edges):
+            chosen = by_length[first:last]
+            self._encode([sources[index] for index in chosen], [rows[index] for index in chosen])
+        self.run_seconds = time.perf_counter() - began
 
     def _encode(self, sources: Sequence[Sequence[int]], rows: list[int]) -> None:
         """One encoder run, padded to the longest of its sources."""
         lengths = np.array([len(source) for source in sources], np.int32)  # [B]
-        padded = np.zeros((len(sources), int(lengths.max())), np.int64)  # [B, S]
+        padded = np.zeros((len(sources), max(map(len, sources))), np.int64)  # [B, S]
         for row, source in enumerate(sources):
             padded[row, : len(source)] = source
-        states = self._encoder.run(self._state_names, {"source": padded, "lengths": lengths})  # each [B, H]
-        for array, state in zip(self._states[self._current], states, strict=True):
+        states = self._encoder.run(None, {"source": padded, "lengths": lengths})  # each [B, H]
+        for array, state in zip(self._states[self._current].values(), states, strict=True):
             array[rows] = state
         self._tokens[self._current][rows] = self.start_id
 
     def step(self, count: int) -> tuple[list[int], list[float]]:
-        """Runs the decoder on rows 0..count-1: the next token of each, and its natural-log probability."""
+        """Runs the decoder on rows 0..count-1: each one's best next token, and its log-probability."""
         assert 0 < count <= self.rows, f"{count} rows"
-        key = (count, self._current)
-        if key not in self._bindings:
-            self._bindings[key] = self._bind(*key)
-        self._decoder.run_with_iobinding(self._bindings[key])
-        self._current = 1 - self._current
-        return self._tokens[self._current][:count].tolist(), self._scores[:count].tolist()
+        began = time.perf_counter()
+        self._run(0, count)
+        self.run_seconds = time.perf_counter() - began
+        return self._turn(count)
 
-    def move(self, source_row: int, target_row: int) -> None:
-        """Copies a row's state and token over another's."""
-        for array in self._states[self._current]:
-            array[target_row] = array[source_row]
-        tokens = self._tokens[self._current]
-        tokens[target_row] = tokens[source_row]
+    def step_singly(self, count: int) -> tuple[list[int], list[float], list[int]]:
+        """As `step`, a row at a time, after a step that threw; and the rows that throw alone."""
+        broken = []
+        for row in range(count):
+            try:
+                self._run(row, 1)
+            except Exception:
+                broken.append(row)
+        return *self._turn(count), broken
+
+    def _run(self, first: int, count: int) -> None:
+        key = (first, count, self._current)
+        binding = self._bindings.get(key) or self._bind(*key)
+        self._decoder.run_with_iobinding(binding)
+
+    def _turn(self, count: int) -> tuple[list[int], list[float]]:
+        """What was written is what the next step reads."""
+        self._current = 1 - self._current
+        return self._tokens[self._current][:count].tolist(), self._outputs["next_score"][:count].tolist()
+
+    def distributions(self, rows: Sequence[int]) -> Distributions:
+        """What the last step said of these rows."""
+        chosen = list(rows)
+        return Distributions(
+            self._outputs["log_probs"][chosen],
+            self._outputs["top_tokens"][chosen].tolist(),
+            self._outputs["top_scores"][chosen].tolist(),
+        )
+
+    def place(self, rows: Sequence[int], sources: Sequence[int], tokens: Sequence[int]) -> None:
+        """Copies the states of rows `sources` over those of `rows`, all at once, to read `tokens` next."""
+        if rows != sources:
+            for array in self._states[self._current].values():
+                array[rows] = array[sources]
+        self._tokens[self._current][rows] = tokens
+
+    def move(self, rows: Sequence[int], sources: Sequence[int]) -> None:
+        """Copies states and tokens of rows `sources` over those of `rows`, all at once."""
+        self.place(rows, sources, self._tokens[self._current][sources].tolist())
 
     def warm_up(self) -> None:
-        """Runs both graphs at several sizes, so that no request pays for their first time."""
-        count = 1
-        while count <= self.rows:
-            self.encode([[self.unknown_id] * 8] * count, 0)
-            self.step(count)
-            self.step(count)
-            count *= 2
+        """Runs both graphs at every number of rows, so that no request pays for their first time."""
+        for count in range(1, self.rows + 1):
+            if count & (count - 1) == 0:
+                self.encode([[self.unknown_id] * 8] * count, range(count))
+            for _ in range(2):
+                self.step(count)
 
-    def _bind(self, count: int, reads: int) -> ort.IOBinding:
-        """Binds the graph's tensors to the first `count` rows: it reads one set and writes the other."""
-        binding = self._decoder.io_binding()
+    def _bind(self, first: int, count: int, reads: int) -> ort.IOBinding:
+        """Binds the graph's tensors to `count` rows from `first` on: one set is read, the other written."""
+        binding = self._bindings[first, count, reads] = self._decoder.io_binding()
         writes = 1 - reads
-        inputs: dict[str, np.ndarray[Any, Any]] = {"token": self._tokens[reads]}
-        inputs |= dict(zip(self._state_names, self._states[reads], strict=True))
-        outputs: dict[str, np.ndarray[Any, Any]] = {
-            "next_token": self._tokens[writes],
-            "next_score": self._scores,
-        }
-        outputs |= {
-            f"next_{name}": a for name, a in zip(self._state_names, self._states[writes], strict=True)
-        }
+        inputs = {"token": self._tokens[reads], **self._states[reads]}
+        next_states = {f"next_{name}": array for name, array in self._states[writes].items()}
+        outputs = {**self._outputs, "next_token": self._tokens[writes], **next_states}
         for name, array in inputs.items():
-            part = array[:count]
+            part = array[first : first + count]
             binding.bind_input(name, "cpu", 0, part.dtype, part.shape, part.ctypes.data)
         for name, array in outputs.items():
-            part = array[:count]
+            part = array[first : first + count]
             binding.bind_output(name, "cpu", 0, part.dtype, part.shape, part.ctypes.data)
         return binding
 

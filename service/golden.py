@@ -14,7 +14,7 @@ from service.errors import StartError
 
 def verify(bundle: Bundle, engine: Engine) -> float:
     """Replays every case; returns the largest score difference. Raises StartError for one that differs."""
-    tolerance = bundle.manifest.profiles[0].score_tolerance
+    tolerance = engine.profile.score_tolerance
     worst = 0.0
     cases = bundle.golden.cases
     for start in range(0, len(cases), engine.rows):
@@ -36,7 +36,7 @@ def verify(bundle: Bundle, engine: Engine) -> float:
 
 def _decode(engine: Engine, cases: Sequence[GoldenCase]) -> list[tuple[list[int], list[float]]]:
     """Greedy tokens (with <E>) and scores of each case; finished rows go on unread until all are done."""
-    engine.encode([case.source_ids for case in cases], 0)
+    engine.encode([case.source_ids for case in cases], range(len(cases)))
     found: list[tuple[list[int], list[float]]] = [([], []) for _ in cases]
     for step in range(max(len(case.target_ids) for case in cases)):
         tokens, scores = engine.step(len(cases))

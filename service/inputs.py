@@ -1,8 +1,12 @@
-"""What a text must be before it is tokenised. Cheap checks come before any work that grows with the text."""
+"""What a text must be before it is tokenised. Cheap checks come before any work that grows with the text.
+
+Knows nothing of messages: a text comes with the name of its field, for the complaint.
+"""
 
 import unicodedata
+from functools import lru_cache
 
-from bundle.text import SourceText
+from bundle.text import START, UNKNOWN, SourceText, TargetText
 from service.errors import InvalidRequest, Violation
 
 CHARACTERS_PER_TOKEN = 64  # a text longer than this times the token limit is refused before it is tokenised
@@ -11,13 +15,41 @@ MAX_MARKS = 32  # combining marks in a row: normalising a long run of them takes
 
 def source_ids(source: SourceText, text: str, most: int, field: str) -> list[int]:
     """A text's ids, 1 to `most` of them. Raises InvalidRequest naming the field."""
+    return _ids(source, text, most, field)
+
+
+def target_ids(target: TargetText, text: str, most: int, field: str) -> tuple[int, ...]:
+    """Ids of a target text, 1 to `most` of them, none `<unk>`. Raises InvalidRequest naming the field."""
+    ids = _ids(target, text, most, field)
+    unknown = target.tokens.index(UNKNOWN)
+    if unknown in ids:
+        raise InvalidRequest(
+            Violation(field, f"the token at {ids.index(unknown)} is not in the target vocabulary")
+        )
+    return tuple(ids)
+
+
+def token_id(target: TargetText, token: str, field: str) -> int:
+    """The id of a target token by its spelling; `<S>` has none. Raises InvalidRequest naming the field."""
+    token_id = _ids_by_token(target.tokens).get(token)
+    if token_id is None:
+        raise InvalidRequest(Violation(field, "not in the target vocabulary, as the model lists it"))
+    return token_id
+
+
+@lru_cache(maxsize=16)
+def _ids_by_token(tokens: tuple[str, ...]) -> dict[str, int]:
+    return {token: i for i, token in enumerate(tokens) if token != START}
+
+
+def _ids(vocabulary: SourceText | TargetText, text: str, most: int, field: str) -> list[int]:
     if len(text) > most * CHARACTERS_PER_TOKEN:
         raise InvalidRequest(Violation(field, f"{len(text)} characters; at most {most} tokens are allowed"))
     if not text.isascii():
         _refuse_piled_marks(text, field)
     if not text.isprintable():
         _refuse_controls(text, field)
-    ids = source.encode(text)
+    ids = vocabulary.encode(text)
     if not ids:
         raise InvalidRequest(Violation(field, "empty; at least one token is needed"))
     if len(ids) > most:

@@ -6,13 +6,14 @@ import os
 import signal
 import threading
 
+from service.loading import Loader
 from service.models import Models
 from service.server import Server
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-CRASHED, OVERRAN = 1, 70  # exit statuses: a step loop died; the drain outlasted every limit
+CRASHED, OVERRAN = 1, 70  # exit statuses: an engine died; the drain outlasted every limit
 WATCHDOG_SECONDS = 3.0  # past every limit of the drain
 
 
@@ -23,14 +24,14 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self.asked, self.hurried, self.forced = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.status = 0
 
     def listen(self) -> None:
         """Takes SIGTERM and SIGINT over."""
-        self._loop.add_signal_handler(signal.SIGTERM, self.ask)
-        self._loop.add_signal_handler(signal.SIGINT, self.hurry)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.ask)
+        loop.add_signal_handler(signal.SIGINT, self.hurry)
 
     def ask(self) -> None:
         """Stops, or if already stopping, faster."""
@@ -44,12 +45,12 @@ class Stop:
         (self.forced if self.hurried.is_set() else self.hurried).set()
 
     def crashed(self) -> None:
-        """Called from a step thread that died: no call can be answered any more."""
+        """An engine ended by itself: its model answers no call any more."""
         self.status = CRASHED
-        self._loop.call_soon_threadsafe(self.hurry)
+        self.hurry()
 
 
-async def drain(settings: Settings, server: Server, models: Models, stop: Stop) -> None:
+async def drain(settings: Settings, server: Server, models: Models, loader: Loader, stop: Stop) -> None:
     """Health NOT_SERVING; lame duck; no new calls; those inside finish, or at the limit get UNAVAILABLE."""
     log.info("draining")
     limit = settings.lame_duck_seconds + settings.drain_seconds + WATCHDOG_SECONDS
@@ -61,10 +62,9 @@ async def drain(settings: Settings, server: Server, models: Models, stop: Stop) 
     server.refuse()
     if not await _first(server.empty, stop.forced, settings.drain_seconds):
         for model in models.all():
-            model.scheduler.abort()
+            model.dispatcher.abort()
     await server.stop()
-    for model in models.all():
-        await asyncio.to_thread(model.scheduler.stop)
+    await loader.stop()
     watchdog.cancel()
 
 

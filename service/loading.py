@@ -1,7 +1,4 @@
-"""From a repository's folders to models that answer: read, put on a device, verified, stepping.
-
-The one place where the engine and the scheduler meet.
-"""
+"""From a repository's folders to models that answer: read, given to engine processes, linked, measured."""
 
 import asyncio
 import logging
@@ -11,12 +8,12 @@ from pathlib import Path
 from bundle.errors import BundleError
 from bundle.reader import Bundle, read_bundle
 from bundle.repository import find_bundles
-from service.engine import open_engine
+from service.dispatcher import Dispatcher
 from service.errors import StartError
-from service.golden import verify
+from service.link import EngineProcess, Link
+from service.messages import Start
 from service.metrics import Metrics, ModelMetrics
 from service.models import Model, Models
-from service.scheduler import Engine, News, Scheduler
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,65 +21,96 @@ log = logging.getLogger(__name__)
 PREFERRED_DEFAULT = "g2p-en"
 
 
-def load_models(settings: Settings, metrics: Metrics, crashed: Callable[[], None]) -> Models:
-    """Every bundle of the repository, verified. Raises StartError for the first that is not sound."""
-    repository = Path(settings.models)
-    if not repository.is_dir():
-        raise StartError(f"--models {settings.models}: no such folder")
-    try:
-        folders = find_bundles(repository)
-    except BundleError as error:
-        raise StartError(str(error)) from error
-    if not folders:
-        raise StartError(f"--models {settings.models}: holds no bundle (NAME/VERSION/manifest.json)")
-    names = sorted({folder.parent.name for folder in folders})
-    default = settings.default_model or (names[0] if len(names) == 1 else PREFERRED_DEFAULT)
-    if default not in names:
-        raise StartError(f"--default-model {default!r}: not in the repository; {', '.join(names)} are")
-    return Models([_load(folder, settings, metrics, crashed) for folder in folders], default)
+class Loader:
+    """Loads every model of the repository, and ends their engines at last. `crashed`: one ended by itself."""
 
+    def __init__(self, settings: Settings, metrics: Metrics, crashed: Callable[[], None]) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._crashed = crashed
+        self._processes: list[EngineProcess] = []
 
-def _load(folder: Path, settings: Settings, metrics: Metrics, crashed: Callable[[], None]) -> Model:
-    name = f"{folder.parent.name}/{folder.name}"
-    try:
-        bundle = read_bundle(folder)
-        engine = open_engine(bundle, settings.max_rows, settings.device, settings.threads)
-        engine.warm_up()
-        difference = verify(bundle, engine)
-    except (BundleError, StartError) as error:
-        raise StartError(f"model {name}: {error}") from error
-    if settings.device == "auto" and engine.device == "cpu":
-        metrics.fallbacks.inc()
-    log.info("loaded", extra={"model": name, "device": engine.device, "worst_difference": difference})
-    return start_model(bundle, engine, engine.device, settings, metrics, crashed)
+    async def load(self) -> Models:
+        """Every bundle of the repository, verified. Raises StartError for the first that is not sound."""
+        folders, default = self._find()
+        return Models([await self._load(folder) for folder in folders], default)
+
+    def _find(self) -> tuple[list[Path], str]:
+        """The folders of all bundles, and the name of the default model. Raises StartError."""
+        settings = self._settings
+        repository = Path(settings.models)
+        if not repository.is_dir():
+            raise StartError(f"--models {settings.models}: no such folder")
+        try:
+            folders = find_bundles(repository)
+        except BundleError as error:
+            raise StartError(str(error)) from error
+        if not folders:
+            raise StartError(f"--models {settings.models}: holds no bundle (NAME/VERSION/manifest.json)")
+        names = sorted({folder.parent.name for folder in folders})
+        default = settings.default_model or (names[0] if len(names) == 1 else PREFERRED_DEFAULT)
+        if default not in names:
+            raise StartError(f"--default-model {default!r}: not in the repository; {', '.join(names)} are")
+        return folders, default
+
+    async def stop(self) -> None:
+        """Ends all engine processes."""
+        await asyncio.gather(*(asyncio.to_thread(process.stop) for process in self._processes))
+
+    async def _load(self, folder: Path) -> Model:
+        settings, name = self._settings, f"{folder.parent.name}/{folder.name}"
+        try:
+            bundle = read_bundle(folder)
+            profile = bundle.manifest.profile(settings.profile).name
+            start = Start(
+                folder=str(folder),
+                profile=profile,
+                device=settings.device,
+                rows=settings.max_rows,
+                threads=settings.threads,
+                encode_tokens=settings.encode_tokens,
+            )
+            processes = [EngineProcess(start, settings.log_level) for _ in range(settings.engines)]
+            self._processes += processes
+            answers = await asyncio.gather(*(process.open() for process in processes))
+            if any(process.link.closed for process in processes):
+                raise StartError("an engine process ended while another one loaded")
+        except (BundleError, StartError) as error:
+            raise StartError(f"model {name}: {error}") from error
+        for ready in answers:
+            if ready.fallback:
+                self._metrics.fallbacks.inc()
+                log.warning("falling back to the CPU", extra={"model": name, "reason": ready.fallback})
+        ready = answers[0]
+        log.info(
+            "loaded",
+            extra={
+                "model": name,
+                "profile": profile,
+                "device": ready.device,
+                "worst_difference": ready.difference,
+            },
+        )
+        links = [process.link for process in processes]
+        return start_model(bundle, profile, ready.device, links, settings, self._metrics, self._crashed)
 
 
 def start_model(
     bundle: Bundle,
-    engine: Engine,
+    profile: str,
     device: str,
+    links: list[Link],
     settings: Settings,
     metrics: Metrics,
     crashed: Callable[[], None],
 ) -> Model:
-    """Starts the step loop of a model. Its news comes back to the running event loop."""
-    loop = asyncio.get_running_loop()
+    """A model whose engines are ready at the other end of the links."""
     manifest = bundle.manifest
     figures = ModelMetrics(metrics, manifest.name, manifest.version)
-
-    def hear(news: News) -> None:
-        for sequence in (*news.streaming, *news.ended):
-            sequence.on_news(sequence)
-        figures.observe(news)
-
-    def tell(news: News) -> None:
-        loop.call_soon_threadsafe(hear, news)
-
-    scheduler = Scheduler(engine, tell, crashed, settings.max_waiting, settings.encode_tokens)
-    figures.watch(lambda: len(scheduler.waiting), lambda: len(scheduler.running))
-    figures.rows.set(engine.rows)
+    dispatcher = Dispatcher(links, settings.max_rows, settings.max_waiting, figures.observe, crashed)
+    model = Model(bundle, profile, device, dispatcher, settings)
+    figures.watch(dispatcher, model.answers)
+    figures.rows.set(settings.max_rows * len(links))
     figures.ready.set(1)
-    profile = manifest.profiles[0].name
     metrics.info.labels(manifest.name, manifest.version, device, profile, bundle.digest).set(1)
-    scheduler.start()
-    return Model(bundle, scheduler, device, settings.max_inputs)
+    return model

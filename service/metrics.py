@@ -1,30 +1,33 @@
-"""What Prometheus sees. One object, with an injected registry; the only place that knows prometheus_client.
+"""What Prometheus sees. One object, with an injected registry; only this and histogram.py know the library.
 
 Times are seconds; labels come from closed sets: never an input, an id, a peer or an error's text.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
     GCCollector,
-    Histogram,
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
     start_http_server,
 )
 
+from service.answers import Answers
+from service.dispatcher import Dispatcher, Submission
 from service.errors import StartError
-from service.scheduler import News
-from service.sequence import Outcome, Sequence
+from service.histogram import Histogram
+from service.messages import News
+from service.sequence import Outcome
 
 MILLISECONDS = (
     *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075),
     *(0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
+MICROSECONDS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 CODES = (
     *("OK", "Canceled", "InvalidArgument", "DeadlineExceeded", "NotFound", "ResourceExhausted"),
@@ -60,7 +63,7 @@ class Metrics:
         def histogram(
             name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...] = MILLISECONDS
         ) -> Histogram:
-            return Histogram(name, text, labels, buckets=buckets, registry=registry)
+            return Histogram(name, text, labels, buckets, registry)
 
         self.started = counter("grpc_server_started", "Calls that arrived.", CALL)
         self.handled = counter("grpc_server_handled", "Calls that ended, by status.", (*CALL, "grpc_code"))
@@ -80,6 +83,9 @@ class Metrics:
         self.rows_in_use = gauge("chairlift_rows_in_use", "Rows that hold a sequence.", MODEL)
         self.rows = gauge("chairlift_rows", "Rows in all.", MODEL)
         self.finished = counter("chairlift_sequences_finished", "By how they ended.", (*MODEL, "reason"))
+        self.cascades = counter(
+            "chairlift_cascades", "Cascades that were answered, by what decoded them.", (*MODEL, "result")
+        )
         self.source_tokens = counter("chairlift_source_tokens", "Source tokens encoded.", MODEL)
         self.generated_tokens = counter("chairlift_generated_tokens", "Target tokens, <E> included.", MODEL)
         self.queue_wait = histogram("chairlift_queue_wait_seconds", "From arrival to a row.", MODEL)
@@ -92,8 +98,18 @@ class Metrics:
         self.sequence = histogram("chairlift_sequence_seconds", "From arrival to the end.", MODEL)
         self.step_rows = histogram("chairlift_step_rows", "Rows of a decoder step.", MODEL, ROWS)
         self.step_seconds = histogram("chairlift_step_seconds", "Duration of a decoder step.", MODEL)
+        self.step_overhead = histogram(
+            "chairlift_step_overhead_seconds",
+            "What a step takes besides decoder and encoder.",
+            MODEL,
+            MICROSECONDS,
+        )
         self.encode_rows = histogram("chairlift_encode_rows", "Sources of an encoder run.", MODEL, ROWS)
         self.encode_seconds = histogram("chairlift_encode_seconds", "Duration of an encoder run.", MODEL)
+        self.answers = gauge(
+            "chairlift_answers", "Inputs by where their answers came from.", (*MODEL, "source")
+        )
+        self.answers_kept = gauge("chairlift_answers_kept", "Answers in the cache.", MODEL)
 
     def serve(self, address: str) -> str:
         """Answers /metrics over HTTP on a thread of its own; returns the real address. Raises StartError."""
@@ -127,6 +143,7 @@ class ModelMetrics:
         self._waiting = metrics.waiting.labels(*labels)
         self._rows_in_use = metrics.rows_in_use.labels(*labels)
         self._finished = {outcome: metrics.finished.labels(*labels, outcome.value) for outcome in Outcome}
+        self._cascades = {result: metrics.cascades.labels(*labels, result) for result in ("greedy", "beam")}
         self._source_tokens = metrics.source_tokens.labels(*labels)
         self._generated_tokens = metrics.generated_tokens.labels(*labels)
         self._queue_wait = metrics.queue_wait.labels(*labels)
@@ -135,36 +152,51 @@ class ModelMetrics:
         self._sequence = metrics.sequence.labels(*labels)
         self._step_rows = metrics.step_rows.labels(*labels)
         self._step_seconds = metrics.step_seconds.labels(*labels)
+        self._step_overhead = metrics.step_overhead.labels(*labels)
+        self._answers = {
+            source: metrics.answers.labels(*labels, source) for source in ("kept", "shared", "decoded")
+        }
+        self._answers_kept = metrics.answers_kept.labels(*labels)
         self._encode_rows = metrics.encode_rows.labels(*labels)
         self._encode_seconds = metrics.encode_seconds.labels(*labels)
 
-    def watch(self, waiting: Callable[[], int], running: Callable[[], int]) -> None:
-        """Reads the two queues' lengths whenever Prometheus asks."""
-        self._waiting.set_function(waiting)
-        self._rows_in_use.set_function(running)
+    def watch(self, dispatcher: Dispatcher, answers: Answers[Any, Any]) -> None:
+        """Reads the queues' lengths and the answers' counters whenever Prometheus asks."""
+        self._waiting.set_function(lambda: dispatcher.waiting)
+        self._rows_in_use.set_function(lambda: dispatcher.running)
+        self._answers["kept"].set_function(lambda: answers.hits)
+        self._answers["shared"].set_function(lambda: answers.shared)
+        self._answers["decoded"].set_function(lambda: answers.misses)
+        self._answers_kept.set_function(lambda: len(answers))
 
-    def observe(self, news: News) -> None:
-        """Counts what happened since the last news."""
+    def observe(self, news: News, ended: list[Submission]) -> None:
+        """Counts what happened since the last news, and the sequences that ended."""
         for histogram, values in (
             (self._step_rows, news.step_rows),
             (self._step_seconds, news.step_seconds),
+            (self._step_overhead, news.overhead_seconds),
             (self._encode_rows, news.encode_rows),
             (self._encode_seconds, news.encode_seconds),
         ):
             for value in values:
                 histogram.observe(value)
-        for sequence in news.ended:
-            self._observe_ended(sequence)
+        for submission in ended:
+            self._observe_ended(submission)
 
-    def _observe_ended(self, sequence: Sequence) -> None:
-        assert sequence.outcome is not None
-        self._finished[sequence.outcome].inc()
-        self._sequence.observe(sequence.finished - sequence.arrived)
-        if not sequence.started:
+    def _observe_ended(self, submission: Submission) -> None:
+        end, arrived = submission.ended, submission.arrived
+        assert end is not None
+        self._finished[end.outcome].inc()
+        self._sequence.observe(end.finished - arrived)
+        if not end.started:
             return
-        self._source_tokens.inc(len(sequence.source_ids))
-        self._queue_wait.observe(sequence.started - sequence.arrived)
-        if sequence.scores:
-            self._generated_tokens.inc(len(sequence.scores))
-            self._first_token.observe(sequence.first_token - sequence.arrived)
-            self._per_token.observe((sequence.finished - sequence.started) / len(sequence.scores))
+        self._source_tokens.inc(len(submission.source_ids))
+        self._queue_wait.observe(end.started - arrived)
+        if end.first_token:
+            self._first_token.observe(end.first_token - arrived)
+        if end.hypotheses:
+            if submission.options.cascade_margin:
+                self._cascades["beam" if end.escalated else "greedy"].inc()
+            tokens = len(end.hypotheses[0].scores)
+            self._generated_tokens.inc(tokens)
+            self._per_token.observe((end.finished - end.started) / max(1, tokens))

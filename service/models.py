@@ -1,6 +1,6 @@
 """The models that are served, and what happens to a text: checked, turned into ids, decoded, turned back.
 
-Knows nothing of gRPC. One Model is one bundle version with its own rows; `Models` selects among them.
+Knows nothing of gRPC. One Model is one bundle version with its own engines; `Models` selects among them.
 """
 
 import asyncio
@@ -9,9 +9,13 @@ import re
 import time
 from collections.abc import AsyncGenerator
 from collections.abc import Sequence as Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 
 from bundle.reader import Bundle
+from service.answers import Answers, Caller, Key
+from service.answers import Flight as SharedFlight
+from service.dispatcher import Dispatcher, Submission
 from service.errors import (
     DeadlineExceeded,
     Draining,
@@ -21,23 +25,25 @@ from service.errors import (
     UnknownModel,
     Violation,
 )
+from service.hypothesis import Hypothesis
 from service.inputs import source_ids
-from service.scheduler import Scheduler
-from service.sequence import Outcome, Sequence
+from service.options import Options, forced
+from service.sequence import Outcome
+from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+MAX_BEAM_SIZE = 32
+MAX_ANSWER_BYTES = 256 << 20  # of kept answers, about
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The best hypothesis of one input."""
+    """What became of one input. Equal inputs may share one answer: it is never changed."""
 
-    text: str
-    token_ids: list[int]
-    score: float  # natural-log probability of the whole
-    outcome: Outcome
+    hypotheses: list[Hypothesis]  # best first
+    texts: list[str]  # of each hypothesis
     source_length: int
     unknown_tokens: int
 
@@ -52,133 +58,208 @@ class Chunk:
     scores: list[float]
 
 
-@dataclass
-class Ticket:
-    """What one call waits for: `done` is set when the last of its sequences has ended."""
-
-    left: int
-    done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-
-    def one_less(self, _: Sequence) -> None:
-        """Hears that a sequence has ended."""
-        self.left -= 1
-        if self.left == 0 and not self.done.done():
-            self.done.set_result(None)
+Source = list[int] | InvalidRequest
+Result = Answer | ServiceError
+Flight = SharedFlight[Result, Submission]
 
 
 class Model:
-    """One bundle version, ready: its texts, its limits, and the scheduler of its rows."""
+    """One bundle version, ready: its texts, its limits, its engines and the answers that are there."""
 
-    def __init__(self, bundle: Bundle, scheduler: Scheduler, device: str, max_inputs: int) -> None:
+    def __init__(
+        self, bundle: Bundle, profile: str, device: str, dispatcher: Dispatcher, settings: Settings
+    ) -> None:
         self.bundle = bundle
         self.manifest = bundle.manifest
-        self.scheduler = scheduler
+        self.profile = profile
         self.device = device
-        self.max_inputs = max_inputs
+        self.max_inputs = settings.max_inputs
+        self.max_beam_size = min(MAX_BEAM_SIZE, settings.max_rows)
+        self.dispatcher = dispatcher
+        self.answers: Answers[Result, Submission] = Answers(
+            dispatcher.cancel, settings.answer_cache, MAX_ANSWER_BYTES, settings.single_flight
+        )
+        self._shares = settings.single_flight or settings.answer_cache > 0
 
     async def generate(
-        self, inputs: Sized[str], max_length: int, deadline: float
-    ) -> list[Answer | ServiceError]:
+        self, inputs: Sized[str], options: Options, deadline: float, priority: int = 0
+    ) -> list[Result]:
         """Decodes inputs; each gets an answer or its own error, in order. `deadline`: on the monotonic clock.
 
-        Raises InvalidRequest for options or an only input that is wrong, and what befalls a call as a
-        whole: Overloaded, Draining, DeadlineExceeded.
+        Raises InvalidRequest for an only input that is wrong, and what befalls a call as a whole: Overloaded,
+        Draining, DeadlineExceeded.
         """
-        limit = self._length_limit(max_length)
-        if not 1 <= len(inputs) <= self.max_inputs:
-            raise InvalidRequest(
-                Violation("inputs", f"{len(inputs)} inputs; 1 to {self.max_inputs} are allowed")
-            )
-        results: list[Answer | ServiceError | Sequence] = []
-        ticket = Ticket(0)
-        for index, text in enumerate(inputs):
-            try:
-                ids = self._source_ids(text, f"inputs[{index}]")
-            except InvalidRequest as error:
-                if len(inputs) == 1:
-                    raise
-                results.append(error)
+        sources = self._sources(inputs)
+        return await self._decode([(source, options) for source in sources], Caller(deadline, priority))
+
+    async def score(
+        self,
+        inputs: Sized[str],
+        targets: Sized[tuple[int, ...] | InvalidRequest],
+        deadline: float,
+        priority: int = 0,
+    ) -> list[Result]:
+        """The probability of one target (ids without <E>) for each input. Raises as `generate`."""
+        end_id = self.manifest.vocabulary.end_id
+        wanted: list[tuple[Source, Options]] = []
+        for source, target in zip(self._sources(inputs), targets, strict=True):
+            if isinstance(target, InvalidRequest):
+                wanted.append((target, Options(1)))
             else:
-                results.append(Sequence(ids, limit, deadline, ticket.one_less))
-        sequences = [result for result in results if isinstance(result, Sequence)]
-        ticket.left = len(sequences)
-        if sequences:
-            self.scheduler.submit(sequences)
-            await self._wait(ticket, sequences)
-        answers = [self._result(r) if isinstance(r, Sequence) else r for r in results]
-        if len(answers) == 1 and isinstance(answers[0], ServiceError):
-            raise answers[0]
-        for answer in answers:
-            if isinstance(answer, DeadlineExceeded | Draining):
-                raise answer  # these befall the call as a whole
-        return answers
+                wanted.append((source, forced(target, end_id)))
+        return await self._decode(wanted, Caller(deadline, priority))
 
     async def stream(
-        self, text: str, max_length: int, deadline: float
+        self, text: str, options: Options, deadline: float, priority: int = 0
     ) -> AsyncGenerator[Chunk | Answer, None]:
         """Decodes one input: chunks as tokens are decided, then the answer. Raises as `generate`."""
-        limit = self._length_limit(max_length)
         news = asyncio.Event()
-        sequence = Sequence(self._source_ids(text, "input"), limit, deadline, lambda _: news.set(), True)
-        self.scheduler.submit([sequence])
+        ids = source_ids(self.bundle.source, text, self.manifest.limits.max_source_length, "input")
+        submission = Submission(ids, options, deadline, lambda _: news.set(), priority, streams=True)
+        self.dispatcher.submit([submission])
         sent, said = 0, ""
         try:
-            while True:
+            ended = None
+            while ended is None:
                 await news.wait()
                 news.clear()
-                ended = sequence.outcome is not None
-                tokens = sequence.tokens[:]
+                ended = submission.ended
+                tokens, scores = submission.tokens[:], submission.scores[:]  # they grow while we wait
+                if ended is not None and ended.hypotheses:
+                    tokens, scores = ended.hypotheses[0].tokens, ended.hypotheses[0].scores
                 if len(tokens) > sent:
                     whole = self.bundle.target.decode(tokens)
-                    yield Chunk(sent, tokens[sent:], whole[len(said) :], sequence.scores[sent : len(tokens)])
+                    yield Chunk(sent, tokens[sent:], whole[len(said) :], scores[sent : len(tokens)])
                     sent, said = len(tokens), whole
-                if ended:
-                    break
         finally:
-            if sequence.outcome is None:
-                self.scheduler.cancel([sequence])
-        result = self._result(sequence)
+            self.dispatcher.cancel([submission])
+        result = self._result(submission)
         if isinstance(result, ServiceError):
             raise result
         yield result
 
-    async def _wait(self, ticket: Ticket, sequences: list[Sequence]) -> None:
-        """Waits for the ticket; whoever hangs up meanwhile frees the rows."""
-        try:
-            await ticket.done
-        except asyncio.CancelledError:
-            self.scheduler.cancel(sequences)
-            raise
-
-    def _length_limit(self, max_length: int) -> int:
-        most = self.manifest.limits.max_target_length
-        if not 0 <= max_length <= most:
+    def _sources(self, inputs: Sized[str]) -> list[Source]:
+        """Ids of each input, or what is wrong with it. Raises InvalidRequest for too many, or an only one."""
+        if not 1 <= len(inputs) <= self.max_inputs:
             raise InvalidRequest(
-                Violation("options.max_length", f"{max_length}; 0 to {most} are allowed (0: {most})")
+                Violation("inputs", f"{len(inputs)} inputs; 1 to {self.max_inputs} are allowed")
             )
-        return max_length or most
+        sources: list[Source] = []
+        most = self.manifest.limits.max_source_length
+        for index, text in enumerate(inputs):
+            try:
+                sources.append(source_ids(self.bundle.source, text, most, f"inputs[{index}]"))
+            except InvalidRequest as error:
+                if len(inputs) == 1:
+                    raise
+                sources.append(error)
+        return sources
 
-    def _source_ids(self, text: str, field: str) -> list[int]:
-        return source_ids(self.bundle.source, text, self.manifest.limits.max_source_length, field)
+    async def _decode(
+        self,
+        inputs: Sized[tuple[Source, Options]],
+        caller: Caller[Result, Submission],
+    ) -> list[Result]:
+        now = time.monotonic()
+        boarded: list[Flight | InvalidRequest] = []
+        for source, options in inputs:
+            if isinstance(source, InvalidRequest):
+                boarded.append(source)
+                continue
+            leading = len(caller.leads)
+            flight = self.answers.board(self._key(source, options), caller, now)
+            boarded.append(flight)
+            if len(caller.leads) > leading:
+                flight.sequence = self._submission(flight, source, options)
+        try:
+            self.dispatcher.submit([flight.sequence for flight in caller.leads if flight.sequence])
+        except ServiceError:
+            self.answers.leave(caller)
+            raise
+        try:
+            await self.answers.wait(caller)
+        except TimeoutError:
+            raise _too_late() from None
+        results = [found if isinstance(found, InvalidRequest) else found.answer for found in boarded]
+        for result in results:
+            assert result is not None
+            whole = isinstance(result, DeadlineExceeded | Draining)  # these befall a call as a whole
+            if whole or (len(results) == 1 and isinstance(result, ServiceError)):
+                assert isinstance(result, ServiceError)
+                raise result.with_traceback(None)  # equal inputs share it
+        return results  # type: ignore[return-value]  # none is None
 
-    def _result(self, sequence: Sequence) -> Answer | ServiceError:
-        outcome = sequence.outcome
-        if outcome is Outcome.EOS or outcome is Outcome.LENGTH:
+    def _key(self, source: list[int], options: Options) -> Key | None:
+        if not self._shares or options.partial_on_deadline:
+            return None
+        return Key(self.bundle.digest, self.profile, tuple(source), options)
+
+    def _submission(self, flight: Flight, source: list[int], options: Options) -> Submission:
+        return Submission(source, options, flight.deadline, partial(self._ended, flight), flight.priority)
+
+    def _ended(self, flight: Flight, submission: Submission) -> None:
+        """Hears that a flight's sequence has ended. Whatever goes wrong here is this flight's alone."""
+        try:
+            self._settle(flight, submission)
+        except Exception:
+            error = Internal()
+            log.error("an answer was lost", exc_info=True, extra={"error_id": error.error_id})
+            self.answers.fail(flight, error)
+
+    def _settle(self, flight: Flight, submission: Submission) -> None:
+        assert submission.ended is not None
+        outcome = submission.ended.outcome
+        if outcome is Outcome.CANCELLED:
+            return  # nobody waits for it
+        if outcome is Outcome.DEADLINE and not submission.ended.hypotheses:
+            if self.answers.expire(flight, time.monotonic()):
+                self._fly_again(flight, submission)
+            return
+        result = self._result(submission)
+        if isinstance(result, ServiceError) or outcome is Outcome.DEADLINE:
+            self.answers.fail(flight, result)
+        else:
+            self.answers.land(flight, result, _size_bytes(submission, result))
+
+    def _fly_again(self, flight: Flight, submission: Submission) -> None:
+        """Starts a sequence anew for those whose own deadline is later than that of whoever led it."""
+        flight.sequence = self._submission(flight, submission.source_ids, submission.options)
+        try:
+            self.dispatcher.submit([flight.sequence])
+        except ServiceError as error:
+            self.answers.fail(flight, error)
+
+    def _result(self, submission: Submission) -> Result:
+        """What a sequence that has ended is to its caller."""
+        assert submission.ended is not None
+        outcome, hypotheses = submission.ended.outcome, submission.ended.hypotheses
+        if hypotheses:
             return Answer(
-                text=self.bundle.target.decode(sequence.tokens),
-                token_ids=sequence.tokens,
-                score=sum(sequence.scores),
-                outcome=outcome,
-                source_length=len(sequence.source_ids),
-                unknown_tokens=sequence.source_ids.count(self.manifest.vocabulary.source_unknown_id),
+                hypotheses,
+                [self.bundle.target.decode(hypothesis.tokens) for hypothesis in hypotheses],
+                len(submission.source_ids),
+                submission.source_ids.count(self.manifest.vocabulary.source_unknown_id),
             )
         if outcome is Outcome.DEADLINE:
-            return DeadlineExceeded("the deadline passed before the answer was complete")
+            return _too_late()
         if outcome is Outcome.DRAINED:
             return Draining("the server stopped before the answer was complete")
         error = Internal()
         log.error("a sequence failed", extra={"error_id": error.error_id})
         return error
+
+
+def _size_bytes(submission: Submission, answer: Answer) -> int:
+    """About what a kept answer and its key take in memory."""
+    options = submission.options
+    entries = len(options.prefix) + len(options.allowed) + len(options.banned) + len(options.biases)
+    tokens = sum(len(hypothesis.scores) for hypothesis in answer.hypotheses)
+    pairs = tokens * options.alternatives
+    return len(options.lexicon) + 8 * len(submission.source_ids) + 64 * (entries + tokens) + 112 * pairs
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline passed before the answer was complete")
 
 
 class Models:

@@ -1,24 +1,34 @@
-"""Continuous batching: sequences join and leave the decoder's rows at any step; nobody waits for the slowest.
+"""Continuous batching: sequences join and leave rows at any step, and nobody waits for the slowest.
 
-Knows nothing of text, transport, tensors or metrics. `running[i]` is the sequence in row i of the engine, so
-rows in use are always 0..n-1: a sequence that leaves is replaced by the last one. The step loop runs on a
-thread of its own and hands its news to the event loop at most once a step.
+Knows nothing of text, transport, tensors, processes or metrics. One thread owns it: between two ticks it
+takes sequences and cancels, and every tick admits, steps and retires. Rows 0..n-1 are stepped; a row that is
+left is filled by a newcomer if one waits, and else by the last row, so that no step has holes.
 """
 
+import heapq
 import logging
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Sized
-from dataclasses import dataclass, field
 from typing import Protocol
 
-from service.errors import Draining, Overloaded
-from service.rate import FinishRate
+from service.decoding.search import Distributions, Search
+from service.hypothesis import Hypothesis, Reason
+from service.messages import Ended, News, Progress
 from service.sequence import Outcome, Sequence
+from service.waiting import Waiting
 
 log = logging.getLogger(__name__)
+
+TRIM_STEPS = 1024
+COMPANY, HOLD_STEPS = 8, 2
+REASONS: dict[Outcome, Reason] = {
+    Outcome.EOS: "eos",
+    Outcome.LENGTH: "length",
+    Outcome.LOOP: "loop",
+    Outcome.CONSTRAINT: "constraint",
+    Outcome.DEADLINE: "deadline",
+}
 
 
 class Engine(Protocol):
@@ -26,247 +36,364 @@ class Engine(Protocol):
 
     rows: int
     end_id: int
+    emitted: int  # V: tokens that can be emitted
+    run_seconds: float  # time inside ONNX Runtime, of the last encode or step
 
-    def encode(self, sources: Sized[Sized[int]], first_row: int) -> None:
-        """Runs the encoder; source i's state goes to row first_row + i."""
+    def encode(self, sources: Sized[Sized[int]], rows: Sized[int]) -> None:
+        """Runs the encoder; source i's state goes to row rows[i], which reads <S> next."""
 
     def step(self, count: int) -> tuple[list[int], list[float]]:
-        """Runs the decoder on rows 0..count-1: the next token of each, and its natural-log probability."""
+        """Runs the decoder on rows 0..count-1: the best next token of each, and its log-probability."""
 
-    def move(self, source_row: int, target_row: int) -> None:
-        """Copies a row's state over another's."""
+    def step_singly(self, count: int) -> tuple[list[int], list[float], list[int]]:
+        """As `step`, a row at a time, after a step that threw; then the rows that throw alone."""
 
+    def distributions(self, rows: Sized[int]) -> Distributions:
+        """What the last step said of these rows."""
 
-@dataclass
-class News:
-    """What happened since the last news."""
+    def place(self, rows: Sized[int], sources: Sized[int], tokens: Sized[int]) -> None:
+        """Copies the states of rows `sources` over those of `rows`, all at once, to read `tokens` next."""
 
-    ended: list[Sequence] = field(default_factory=list)
-    streaming: list[Sequence] = field(default_factory=list)  # not ended then, with a new token
-    step_rows: list[int] = field(default_factory=list)
-    step_seconds: list[float] = field(default_factory=list)
-    encode_rows: list[int] = field(default_factory=list)
-    encode_seconds: list[float] = field(default_factory=list)
+    def move(self, rows: Sized[int], sources: Sized[int]) -> None:
+        """Copies states and tokens of rows `sources` over those of `rows`, all at once."""
 
 
 class Scheduler:
-    """`waiting` and `running`, and the loop between them.
-
-    `tell` is called with News, mostly from the step thread, and must not block. `crashed` is called if the
-    loop dies.
-    """
+    """`waiting` and `running`, and the tick between them. What happened is in `news` until it is taken."""
 
     def __init__(
         self,
         engine: Engine,
-        tell: Callable[[News], None],
-        crashed: Callable[[], None],
-        max_waiting: int,
+        waiting: Waiting[Sequence],
         encode_tokens: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.waiting: OrderedDict[int, Sequence] = OrderedDict()  # by identity, in order of arrival
-        self.running: list[Sequence] = []
+        self.waiting = waiting
+        self.running: list[Sequence | None] = []  # by row; None: a hole, filled before the next step
+        self.news = News()
         self._engine = engine
-        self._tell = tell
-        self._crashed = crashed
-        self._max_waiting = max_waiting
         self._encode_tokens = encode_tokens  # most source tokens encoded between two steps
-        self._changed = threading.Condition()  # guards `waiting` and the flags below
-        self._closed = self._aborting = self._stopping = False
-        self._news = News()
-        self._rate = FinishRate()
-        self._thread = threading.Thread(target=self._run, name="step-loop", daemon=True)
+        self._clock = clock
+        self._inside: dict[int, Sequence] = {}  # by id: all that wait or run
+        self._holes: list[int] = []
+        self._held = 0  # steps for which newcomers have waited for company
+        self._reserved = 0  # rows that those who run may come to hold
+        self._searching: dict[int, Sequence] = {}
+        self._streaming: dict[int, Sequence] = {}
+        self._deadlines: list[
+            tuple[float, int]
+        ] = []  # of those who run; heaps keep the ended until they surface
+        self._limits: list[tuple[int, int]] = []  # the step that gives a plain sequence its last token
+        self._fresh: list[Sequence] = []  # those whose first step comes next
+        self._steps = 0
+        self._token_log: list[list[int]] = []  # what each row got, step by step
+        self._score_log: list[list[float]] = []
+        self._logged_from = 0
 
-    # Called from the event loop
+    @property
+    def busy(self) -> bool:
+        """Whether a tick has anything to do."""
+        return bool(self._inside)
 
-    def start(self) -> None:
-        """Starts the step loop."""
-        self._thread.start()
+    def submit(self, sequences: Iterable[Sequence]) -> None:
+        """Lets sequences wait for rows."""
+        for sequence in sequences:
+            self._inside[sequence.id] = sequence
+            self.waiting.push(sequence)
 
-    def submit(self, sequences: Sized[Sequence]) -> None:
-        """Queues all of a call's sequences, or none of them.
-
-        Raises Draining, or Overloaded when the queue is full or would outlast the deadline.
-        """
-        now = time.monotonic()
-        with self._changed:
-            if self._closed:
-                raise Draining("the server is draining")
-            wait = self.expected_wait()
-            if len(self.waiting) + len(sequences) > self._max_waiting:
-                raise Overloaded("QUEUE_FULL", f"the queue is full ({self._max_waiting} sequences)", wait)
-            if wait and any(now + wait >= sequence.deadline for sequence in sequences):
-                raise Overloaded("DEADLINE_UNREACHABLE", "the queue is longer than the deadline", wait)
-            for sequence in sequences:
-                sequence.arrived = now
-                self.waiting[id(sequence)] = sequence
-            self._changed.notify()
-
-    def cancel(self, sequences: Iterable[Sequence]) -> None:
-        """Ends those that wait at once, those that run before the next step; the ended stay as they are."""
-        ended = []
-        with self._changed:
-            for sequence in sequences:
-                if self.waiting.pop(id(sequence), None) is not None:
-                    sequence.finish(Outcome.CANCELLED, time.monotonic())
-                    ended.append(sequence)
-                else:
-                    sequence.cancelled = True
-        if ended:
-            self._tell(News(ended=ended))
+    def cancel(self, ids: Iterable[int]) -> None:
+        """Ends sequences whose callers left; their rows are free at once. The ended stay as they are."""
+        for id_ in ids:
+            if sequence := self._inside.get(id_):
+                self._end(sequence, Outcome.CANCELLED)
 
     def abort(self) -> None:
-        """Takes no more sequences, and ends every one inside, as drained, before the next step."""
-        with self._changed:
-            self._closed = self._aborting = True
-            self._changed.notify()
+        """Ends every sequence inside, as drained."""
+        for sequence in list(self._inside.values()):
+            self._end(sequence, Outcome.DRAINED)
 
-    def stop(self) -> None:
-        """Ends the step loop, and whatever is still inside."""
-        self.abort()
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+    def tick(self) -> None:
+        """Admits newcomers, runs one step for everybody, retires those who are done."""
+        began, ran = self._clock(), 0.0
+        self._expire(began)
+        if self.waiting:
+            ran += self._admit(began)
+        self._close_holes()
+        if self.running:
+            ran += self._step()
+            self.news.overhead_seconds.append(self._clock() - began - ran)
 
-    def expected_wait(self) -> float:
-        """Seconds until a sequence that came now would get a row, by the rate at which others finish."""
-        ahead = len(self.waiting) + len(self.running) - self._engine.rows
-        return self._rate.seconds_for(ahead + 1) if ahead >= 0 else 0.0
+    def _expire(self, now: float) -> None:
+        """Ends those whose time is over, in the queue and in the rows."""
+        for sequence in self.waiting.pop_expired(now):
+            self._end(sequence, Outcome.DEADLINE)
+        while self._deadlines and self._deadlines[0][0] <= now:
+            runner = self._inside.get(heapq.heappop(self._deadlines)[1])
+            if runner is not None:
+                self._end(runner, Outcome.DEADLINE)
 
-    # The step thread
+    # Admission
 
-    def _run(self) -> None:
-        try:
-            while self._wait_for_work():
-                began = time.monotonic()
-                self._retire_departed(began)
-                self._admit(began)
-                if self.running:
-                    self._step()
-                self._report(time.monotonic() - began)
-        except Exception:
-            log.critical("the step loop died", exc_info=True)
-            self._fail_everything()
-            self._crashed()
+    def _admit(self, now: float) -> float:
+        """Gives rows to those next in the queue, as far as rows and the encoder's budget go.
 
-    def _wait_for_work(self) -> bool:
-        """Blocks while there is nothing to do. False: the loop is to end."""
-        with self._changed:
-            while not (self.waiting or self.running or self._stopping):
-                self._changed.wait()
-            return bool(self.waiting or self.running)
-
-    def _admit(self, now: float) -> None:
-        """Fills free rows in order of arrival, as far as the encoder's budget goes; skips the expired."""
+        A few newcomers wait a step or two for company while others decode: one source alone costs the encoder
+        twice what it costs among eight.
+        """
+        free = self._engine.rows - self._reserved
+        if self.running and len(self.waiting) < min(COMPANY, free) and self._held < HOLD_STEPS:
+            self._held += 1
+            return 0.0
+        self._held = 0
         newcomers: list[Sequence] = []
         budget = self._encode_tokens
-        with self._changed:
-            while self.waiting and len(self.running) + len(newcomers) < self._engine.rows:
-                sequence = next(iter(self.waiting.values()))
-                budget -= len(sequence.source_ids)
-                if newcomers and budget < 0:
-                    break
-                self.waiting.popitem(last=False)
-                if now >= sequence.deadline or self._aborting:
-                    self._end(sequence, Outcome.DRAINED if self._aborting else Outcome.DEADLINE, now)
-                    continue
-                newcomers.append(sequence)
-        if newcomers:
-            self._encode(newcomers, now)
+        while self.waiting:
+            sequence = self.waiting.peek()
+            budget -= len(sequence.source_ids)
+            if self._reserved + sequence.width > self._engine.rows or (newcomers and budget < 0):
+                break
+            self.waiting.pop()
+            self._reserved += sequence.width
+            newcomers.append(sequence)
+        return self._encode(newcomers, now) if newcomers else 0.0
 
-    def _encode(self, newcomers: list[Sequence], now: float) -> None:
+    def _encode(self, newcomers: list[Sequence], now: float) -> float:
+        rows = [self._free_row() for _ in newcomers]
+        for sequence, row in zip(newcomers, rows, strict=True):
+            self.running[row] = sequence
+            sequence.rows, sequence.since = [row], self._steps
         try:
-            self._engine.encode([sequence.source_ids for sequence in newcomers], len(self.running))
+            self._engine.encode([sequence.source_ids for sequence in newcomers], rows)
         except Exception:
-            if len(newcomers) > 1:  # one of them is the culprit: alone, each gets what is his
-                for sequence in newcomers:
-                    self._encode([sequence], now)
-                return
             log.error("the encoder failed", exc_info=True)
-            self._end(newcomers[0], Outcome.FAILED, time.monotonic())
-            return
+            return self._encode_singly(newcomers, now)
         for sequence in newcomers:
-            sequence.started = now
-        self.running.extend(newcomers)
-        self._news.encode_rows.append(len(newcomers))
-        self._news.encode_seconds.append(time.monotonic() - now)
+            self._start(sequence, now)
+        self.news.encode_rows.append(len(newcomers))
+        self.news.encode_seconds.append(self._engine.run_seconds)
+        return self._engine.run_seconds
 
-    def _step(self) -> None:
+    def _encode_singly(self, newcomers: list[Sequence], now: float) -> float:
+        """One of them is the culprit: alone, each gets what is his."""
+        ran = 0.0
+        for sequence in newcomers:
+            try:
+                self._engine.encode([sequence.source_ids], sequence.rows)
+            except Exception:
+                self._end(sequence, Outcome.FAILED)
+            else:
+                ran += self._engine.run_seconds
+                self._start(sequence, now)
+        return ran
+
+    def _start(self, sequence: Sequence, now: float) -> None:
+        if not sequence.started:
+            sequence.started = now
+            self._fresh.append(sequence)
+            heapq.heappush(self._deadlines, (sequence.deadline, sequence.id))
+        if sequence.search is not None:
+            self._searching[sequence.id] = sequence
+        else:
+            heapq.heappush(self._limits, (self._steps + sequence.options.max_length - 1, sequence.id))
+        if sequence.streams:
+            self._streaming[sequence.id] = sequence
+
+    # The step
+
+    def _step(self) -> float:
         """One decoder run for everybody; whoever ends leaves his row before the next."""
-        began = time.monotonic()
         count = len(self.running)
+        broken: list[int] = []
         try:
             tokens, scores = self._engine.step(count)
         except Exception:
             log.error("a decoder step failed", exc_info=True, extra={"rows": count})
-            for row in reversed(range(count)):
-                self._leave(row, Outcome.FAILED, time.monotonic())
+            tokens, scores, broken = self._engine.step_singly(count)
+        ran, now = self._engine.run_seconds, self._clock()
+        self._token_log.append(tokens)
+        self._score_log.append(scores)
+        self._steps += 1
+        self.news.step_rows.append(count)
+        self.news.step_seconds.append(ran)
+        for sequence in self._fresh:
+            sequence.first_token = sequence.first_token or now
+        self._fresh.clear()
+        for row in (*broken, *_not_numbers(scores)):  # such a row is poisoned, its neighbours are not
+            if (owner := self.running[row]) is not None:
+                self._end(owner, Outcome.FAILED)
+        if self._searching:
+            self._advance_searches()
+        self._retire_plain(tokens)
+        for sequence in self._streaming.values():
+            self._tell(sequence, tokens, scores)
+        if len(self._token_log) > TRIM_STEPS:
+            self._empty_log()
+        return ran
+
+    def _retire_plain(self, tokens: list[int]) -> None:
+        """Ends the greedy ones that emitted <E>, or as many tokens as they may."""
+        row = -1
+        for _ in range(tokens.count(self._engine.end_id)):
+            row = tokens.index(self._engine.end_id, row + 1)
+            owner = self.running[row]
+            if owner is not None and owner.search is None:
+                self._end(owner, Outcome.EOS)
+        while self._limits and self._limits[0][0] < self._steps:
+            sequence = self._inside.get(heapq.heappop(self._limits)[1])
+            if sequence is not None:
+                self._end(sequence, Outcome.LENGTH)
+
+    def _advance_searches(self) -> None:
+        """Lets every search decide what its rows read next; all states move in one go."""
+        searching = list(self._searching.values())
+        said = self._engine.distributions([row for sequence in searching for row in sequence.rows])
+        rows: list[int] = []
+        sources: list[int] = []
+        read: list[int] = []
+        first = 0
+        for sequence in searching:
+            search, held = sequence.search, sequence.rows
+            assert search is not None
+            own, first = said.part(first, first + len(held)), first + len(held)
+            try:
+                parents, tokens = search.advance(own)
+            except Exception:
+                log.error("a search failed", exc_info=True)
+                self._end(sequence, Outcome.FAILED)
+                continue
+            if not parents:
+                self._end_search(sequence, search)
+                continue
+            sequence.rows = held[: len(parents)] + [self._free_row() for _ in parents[len(held) :]]
+            for row in held[len(parents) :]:
+                self._leave(row)
+            for row in sequence.rows:
+                self.running[row] = sequence
+            rows += sequence.rows
+            sources += [held[parent] for parent in parents]
+            read += tokens
+        if rows:
+            self._engine.place(rows, sources, read)
+
+    def _end_search(self, sequence: Sequence, search: Search) -> None:
+        """A search has ended: with its hypotheses, or to start again as another kind."""
+        if search.again is None:
+            self._end(sequence, Outcome(search.hypotheses[0].reason))
             return
-        now = time.monotonic()
-        self._news.step_rows.append(count)
-        self._news.step_seconds.append(now - began)
-        for row in reversed(range(count)):  # from the end: the row that replaces a leaver is already done
-            self._take(row, tokens[row], scores[row], now)
+        self._release(sequence)
+        sequence.search = search.again
+        self.waiting.push(sequence)
 
-    def _take(self, row: int, token: int, score: float, now: float) -> None:
-        """Gives a row's token to its sequence, and ends the sequence where it must."""
-        sequence = self.running[row]
-        if score != score:  # not a number: this row is poisoned, its neighbours are not
-            self._leave(row, Outcome.FAILED, now)
+    def _tell(self, sequence: Sequence, tokens: list[int], scores: list[float]) -> None:
+        """Tells a stream what is new and final."""
+        if sequence.search is None:
+            row = sequence.rows[0]
+            self.news.progress.append(Progress(sequence.id, [tokens[row]], [scores[row]]))
+        elif len(sequence.search.final) > sequence.sent:
+            new = slice(sequence.sent, len(sequence.search.final))
+            sequence.sent = new.stop
+            search = sequence.search
+            self.news.progress.append(Progress(sequence.id, search.final[new], search.final_scores[new]))
+
+    # Rows
+
+    def _end(self, sequence: Sequence, outcome: Outcome) -> None:
+        """The one way out: rows, queue and bookkeeping are free of the sequence, and the news has it."""
+        if sequence.rows:
+            if sequence.search is None:
+                self._read_log(sequence)
+            self._release(sequence)
+        else:
+            self.waiting.discard(sequence)
+        del self._inside[sequence.id]
+        sequence.finish(outcome)
+        self.news.ended.append(
+            Ended(
+                id=sequence.id,
+                outcome=outcome,
+                hypotheses=_hypotheses(sequence, outcome),
+                started=sequence.started,
+                first_token=sequence.first_token,
+                finished=self._clock(),
+                escalated=sequence.escalated,
+            )
+        )
+
+    def _release(self, sequence: Sequence) -> None:
+        """Takes a sequence out of its rows."""
+        for row in sequence.rows:
+            self._leave(row)
+        sequence.rows = []
+        self._reserved -= sequence.width
+        self._searching.pop(sequence.id, None)
+        self._streaming.pop(sequence.id, None)
+
+    def _leave(self, row: int) -> None:
+        self.running[row] = None
+        self._holes.append(row)
+
+    def _free_row(self) -> int:
+        if self._holes:
+            return self._holes.pop()
+        self.running.append(None)
+        return len(self.running) - 1
+
+    def _close_holes(self) -> None:
+        """Puts the last rows into the holes that no newcomer took."""
+        if not self._holes:
             return
-        if not sequence.scores:
-            sequence.first_token = now
-        sequence.scores.append(score)
-        if token == self._engine.end_id:
-            self._leave(row, Outcome.EOS, now)
-            return
-        sequence.tokens.append(token)
-        if len(sequence.tokens) == sequence.max_length:
-            self._leave(row, Outcome.LENGTH, now)
-        elif sequence.streams:
-            self._news.streaming.append(sequence)
+        rows, sources = [], []
+        for hole in sorted(self._holes):
+            while self.running and self.running[-1] is None:
+                self.running.pop()
+            if hole >= len(self.running):
+                break
+            rows.append(hole)
+            sources.append(len(self.running) - 1)
+            owner = self.running[hole] = self.running.pop()
+            assert owner is not None
+            if owner.search is None:
+                self._read_log(owner)
+            owner.rows[owner.rows.index(sources[-1])] = hole
+        self._holes.clear()
+        if rows:
+            self._engine.move(rows, sources)
 
-    def _retire_departed(self, now: float) -> None:
-        """Frees the rows of those who hung up or ran out of time, before the next step."""
-        for row in reversed(range(len(self.running))):
-            sequence = self.running[row]
-            if self._aborting:
-                self._leave(row, Outcome.DRAINED, now)
-            elif sequence.cancelled:
-                self._leave(row, Outcome.CANCELLED, now)
-            elif now >= sequence.deadline:
-                self._leave(row, Outcome.DEADLINE, now)
+    # The log
 
-    def _leave(self, row: int, outcome: Outcome, now: float) -> None:
-        """Ends the sequence in a row and puts the last row in its place."""
-        sequence, last = self.running[row], len(self.running) - 1
-        if row != last:
-            self._engine.move(last, row)
-            self.running[row] = self.running[last]
-        self.running.pop()
-        self._end(sequence, outcome, now)
+    def _read_log(self, sequence: Sequence) -> None:
+        """Copies what a plain sequence got at its row since the last time."""
+        row, first = sequence.rows[0], sequence.since - self._logged_from
+        sequence.tokens += [tokens[row] for tokens in self._token_log[first:]]
+        sequence.scores += [scores[row] for scores in self._score_log[first:]]
+        sequence.since = self._steps
 
-    def _end(self, sequence: Sequence, outcome: Outcome, now: float) -> None:
-        sequence.finish(outcome, now)
-        self._news.ended.append(sequence)
+    def _empty_log(self) -> None:
+        for row, sequence in enumerate(self.running):
+            if sequence is not None and sequence.search is None:
+                assert sequence.rows == [row]
+                self._read_log(sequence)
+        self._token_log.clear()
+        self._score_log.clear()
+        self._logged_from = self._steps
 
-    def _report(self, seconds: float) -> None:
-        """Hands over the news if somebody waits for them; bare step figures wait for the next time."""
-        self._rate.observe(seconds, len(self._news.ended))
-        if self._news.ended or self._news.streaming:
-            news, self._news = self._news, News()
-            self._tell(news)
 
-    def _fail_everything(self) -> None:
-        """The loop is dead: everybody inside still gets an answer."""
-        now = time.monotonic()
-        with self._changed:
-            self._closed = True
-            for sequence in (*self.running, *self.waiting.values()):
-                if sequence.outcome is None:
-                    self._end(sequence, Outcome.FAILED, now)
-            self.running.clear()
-            self.waiting.clear()
-        self._report(0.0)
+def _not_numbers(scores: list[float]) -> list[int]:
+    total = sum(scores)
+    return [] if total == total else [row for row, score in enumerate(scores) if score != score]
+
+
+def _hypotheses(sequence: Sequence, outcome: Outcome) -> list[Hypothesis]:
+    """What a sequence has to show: its search's best, or its own greedy tokens."""
+    reason = REASONS.get(outcome)
+    if reason is None or (reason == "deadline" and not sequence.options.partial_on_deadline):
+        return []
+    if sequence.search is not None:
+        if reason == "deadline":
+            sequence.search.finish(reason)
+        return [found for found in sequence.search.hypotheses if found.scores]  # none: it had no row yet
+    if not sequence.scores:
+        return []
+    tokens = sequence.tokens[:-1] if reason == "eos" else sequence.tokens
+    score = sum(sequence.scores)
+    return [Hypothesis(tokens, sequence.scores, reason, score, score)]

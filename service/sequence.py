@@ -1,14 +1,22 @@
 """A sequence: one input on its way through the decoder. Knows nothing of text, transport or the engine."""
 
-from collections.abc import Callable
-from enum import Enum
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from service.hypothesis import Hypothesis
+from service.options import Options
+
+if TYPE_CHECKING:  # the front knows sequences' outcomes, and nothing of how they are decoded
+    from service.decoding.search import Search
 
 
-class Outcome(Enum):
+class Outcome(StrEnum):
     """How a sequence ended. It does so exactly once."""
 
     EOS = "eos"
     LENGTH = "length"
+    LOOP = "loop"
+    CONSTRAINT = "constraint"
     CANCELLED = "cancelled"
     DEADLINE = "deadline"
     DRAINED = "drained"
@@ -16,22 +24,26 @@ class Outcome(Enum):
 
 
 class Sequence:
-    """Written by the scheduler alone, except for `cancelled`. Times are seconds of the monotonic clock.
+    """Written by the scheduler alone. Times are seconds of the monotonic clock, the same in every process.
 
-    `on_news` is called on the event loop: once when the sequence has ended, and before that after each
-    step with new tokens where `streams` asks for it.
+    A plain greedy sequence has one row and no `search`; its tokens lie in the scheduler's log until it ends
+    or moves. Every other one has a search, which decides what its rows read.
     """
 
     __slots__ = (
         "arrived",
-        "cancelled",
         "deadline",
-        "finished",
         "first_token",
-        "max_length",
-        "on_news",
+        "hypotheses",
+        "id",
+        "options",
         "outcome",
+        "priority",
+        "rows",
         "scores",
+        "search",
+        "sent",
+        "since",
         "source_ids",
         "started",
         "streams",
@@ -40,25 +52,43 @@ class Sequence:
 
     def __init__(
         self,
+        id: int,
         source_ids: list[int],
-        max_length: int,
+        options: Options,
         deadline: float,
-        on_news: Callable[["Sequence"], None],
+        arrived: float,
+        priority: int = 0,
         streams: bool = False,
+        search: "Search | None" = None,
     ) -> None:
+        self.id = id
         self.source_ids = source_ids
-        self.max_length = max_length  # target tokens, <E> not counted
+        self.options = options
         self.deadline = deadline
-        self.on_news = on_news
+        self.arrived = arrived
+        self.priority = priority
         self.streams = streams
-        self.tokens: list[int] = []  # emitted so far, <E> left out
-        self.scores: list[float] = []  # natural-log probability of each emitted token, then of <E>
-        self.cancelled = False
+        self.search = search
+        self.rows: list[int] = []
+        self.since = 0  # the step from which on its tokens are in the log, at its row
+        self.tokens: list[int] = []  # before that step
+        self.scores: list[float] = []  # natural-log probabilities of those
+        self.sent = 0  # how many of its tokens a stream has been told
+        self.hypotheses: list[Hypothesis] = []
         self.outcome: Outcome | None = None
-        self.arrived = self.started = self.first_token = self.finished = 0.0
+        self.started = self.first_token = 0.0
 
-    def finish(self, outcome: Outcome, now: float) -> None:
+    @property
+    def width(self) -> int:
+        """Rows that are kept for it."""
+        return self.search.width if self.search else 1
+
+    @property
+    def escalated(self) -> bool:
+        """Whether it is a cascade that went on to its beam."""
+        return self.options.cascade_margin > 0 and self.width > 1
+
+    def finish(self, outcome: Outcome) -> None:
         """Ends the sequence. Ending one twice is a mistake of ours."""
         assert self.outcome is None, f"ended twice: {self.outcome}, then {outcome}"
         self.outcome = outcome
-        self.finished = now

@@ -117,6 +117,7 @@ class Server:
                 "GenerateStream": stream(
                     "GenerateStream", pb.GenerateStreamRequest, servicer.generate_stream
                 ),
+                "Score": unary("Score", pb.ScoreRequest, servicer.score),
                 "ListModels": unary("ListModels", pb.ListModelsRequest, servicer.list_models),
                 "GetModel": unary("GetModel", pb.GetModelRequest, servicer.get_model),
             },

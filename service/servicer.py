@@ -7,8 +7,11 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from chairlift.v1 import seq2seq_pb2 as pb
-from service import wire
+from service import requests, wire
 from service.models import Models, deadline_after
+from service.options import Options
+
+EARLY_SECONDS = 0.05  # at most, and at most a tenth of the time
 
 
 class Servicer:
@@ -20,21 +23,32 @@ class Servicer:
 
     async def generate(self, request: pb.GenerateRequest, seconds: float | None) -> pb.GenerateResponse:
         """Answers for many inputs, in their order."""
-        deadline = deadline_after(seconds, self._longest)
         model = self._models.select(request.model.name, request.model.version)
-        answers = await model.generate(request.inputs, request.options.max_length, deadline)
-        results = [wire.result(answer) for answer in answers]
+        options, priority = requests.options(request.options, model), requests.priority(request.priority)
+        deadline = deadline_after(_time_for(options, seconds), self._longest)
+        answers = await model.generate(request.inputs, options, deadline, priority)
+        results = [wire.result(answer, request.options) for answer in answers]
         return pb.GenerateResponse(model=wire.reference(model), results=results)
 
     async def generate_stream(
         self, request: pb.GenerateStreamRequest, seconds: float | None
     ) -> AsyncGenerator[pb.GenerateStreamResponse, None]:
         """Tokens of one input as they are decided, then the answer."""
-        deadline = deadline_after(seconds, self._longest)
         model = self._models.select(request.model.name, request.model.version)
-        async with aclosing(model.stream(request.input, request.options.max_length, deadline)) as news:
+        options, priority = requests.options(request.options, model), requests.priority(request.priority)
+        deadline = deadline_after(_time_for(options, seconds), self._longest)
+        async with aclosing(model.stream(request.input, options, deadline, priority)) as news:
             async for item in news:
-                yield wire.event(item, model)
+                yield wire.event(item, model, request.options)
+
+    async def score(self, request: pb.ScoreRequest, seconds: float | None) -> pb.ScoreResponse:
+        """How probable each target is, given its input."""
+        model = self._models.select(request.model.name, request.model.version)
+        targets, priority = requests.targets(request, model), requests.priority(request.priority)
+        deadline = deadline_after(seconds, self._longest)
+        answers = await model.score(request.inputs, targets, deadline, priority)
+        results = [wire.score_result(answer) for answer in answers]
+        return pb.ScoreResponse(model=wire.reference(model), results=results)
 
     async def list_models(self, _: pb.ListModelsRequest, __: float | None) -> pb.ListModelsResponse:
         """Every model version."""
@@ -48,3 +62,10 @@ class Servicer:
         model = self._models.select(request.model.name, request.model.version)
         default = self._models.select("", 0)
         return pb.GetModelResponse(model=wire.description(model, model is default, True))
+
+
+def _time_for(options: Options, seconds: float | None) -> float | None:
+    """Seconds that decoding may take: a little less where what there is at the deadline must still arrive."""
+    if seconds is None or not options.partial_on_deadline:
+        return seconds
+    return seconds - min(EARLY_SECONDS, seconds / 10)

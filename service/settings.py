@@ -28,12 +28,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     default_model: str = ""
     listen: Address = "127.0.0.1:50051"
     http: Address = "127.0.0.1:8080"
+    profile: Literal["", "fp32", "int8", "fp16"] = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    engines: Annotated[int, Meta(ge=1, le=64)] = 1
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
     max_rows: Annotated[int, Meta(ge=2, le=4096)] = 128
     max_waiting: Count = 4096
     max_inputs: Count = 1024
     encode_tokens: Count = 1024
+    single_flight: bool = True
+    answer_cache: Annotated[int, Meta(ge=0, le=10_000_000)] = 0
     max_request_seconds: Annotated[float, Meta(gt=0, le=3600)] = 30.0
     lame_duck_seconds: Seconds = 5.0
     drain_seconds: Seconds = 30.0
@@ -46,6 +50,10 @@ HELP = {
     "default_model": "model of requests that name none (default: the only one, or g2p-en)",
     "listen": "address of the gRPC port; port 0: any free one",
     "http": "address of the HTTP port with /metrics; port 0: any free one",
+    "profile": "how numbers are computed (default: each bundle's own choice)",
+    "engines": "engine processes of a model, each with its own rows",
+    "single_flight": "whether equal inputs that are inside at the same time are decoded once",
+    "answer_cache": "finished answers that are kept for equal inputs; 0: none",
     "device": "where to decode; auto falls back from CUDA to the CPU, cuda refuses to",
     "threads": "threads of one encoder or decoder run",
     "max_rows": "sequences that are decoded together",
@@ -103,7 +111,8 @@ def _parser() -> argparse.ArgumentParser:
         "--max-rows is CHAIRLIFT_MAX_ROWS.",
     )
     for name, text in HELP.items():
-        default = str(getattr(defaults, name)).lower() if name == "reflection" else getattr(defaults, name)
+        default = getattr(defaults, name)
+        default = str(default).lower() if isinstance(default, bool) else default
         shown = f" (default: {default})" if default != "" else ""
         parser.add_argument(f"--{name.replace('_', '-')}", help=text + shown, metavar="VALUE")
     return parser

@@ -1,12 +1,19 @@
-"""Messages of chairlift.v1 from and to the service's own types. Holds no state and awaits nothing."""
+"""The service's own types to messages of chairlift.v1. Holds no state and awaits nothing."""
 
+from bundle.manifest import Cascade
 from chairlift.v1 import seq2seq_pb2 as pb
 from service.errors import InvalidRequest, ServiceError
+from service.hypothesis import Hypothesis
 from service.models import Answer, Chunk, Model
-from service.sequence import Outcome
 from service.status import code_of, text_of
 
-FINISH_REASONS = {Outcome.EOS: pb.FINISH_REASON_EOS, Outcome.LENGTH: pb.FINISH_REASON_LENGTH}
+FINISH_REASONS = {
+    "eos": pb.FINISH_REASON_EOS,
+    "length": pb.FINISH_REASON_LENGTH,
+    "loop": pb.FINISH_REASON_LOOP,
+    "constraint": pb.FINISH_REASON_CONSTRAINT,
+    "deadline": pb.FINISH_REASON_DEADLINE,
+}
 
 
 def reference(model: Model) -> pb.ModelReference:
@@ -15,33 +22,65 @@ def reference(model: Model) -> pb.ModelReference:
     return pb.ModelReference(name=manifest.name, version=manifest.version, digest=model.bundle.digest)
 
 
-def generation(answer: Answer) -> pb.Generation:
-    """An answer."""
-    hypothesis = pb.Hypothesis(
-        text=answer.text,
-        token_ids=answer.token_ids,
-        score=answer.score,
-        finish_reason=FINISH_REASONS[answer.outcome],
-    )
+def generation(answer: Answer, asked: pb.DecodingOptions) -> pb.Generation:
+    """An answer, with as much of it as was asked for."""
     return pb.Generation(
-        hypotheses=[hypothesis],
+        hypotheses=[
+            _hypothesis(found, text, asked)
+            for found, text in zip(answer.hypotheses, answer.texts, strict=True)
+        ],
         source_length=answer.source_length,
         unknown_tokens=answer.unknown_tokens,
     )
 
 
-def result(answer: Answer | ServiceError) -> pb.Result:
+def _hypothesis(found: Hypothesis, text: str, asked: pb.DecodingOptions) -> pb.Hypothesis:
+    message = pb.Hypothesis(
+        text=text,
+        token_ids=found.tokens,
+        score=found.score,
+        finish_reason=FINISH_REASONS[found.reason],
+        normalised_score=found.normalised,
+    )
+    if asked.log_probabilities:
+        message.log_probabilities.extend(found.scores)
+    for best in found.alternatives:
+        ids, scores = zip(*best, strict=True)
+        message.alternatives.add(token_ids=ids, log_probabilities=scores)
+    return message
+
+
+def result(answer: Answer | ServiceError, asked: pb.DecodingOptions) -> pb.Result:
     """An answer, or the error of one input among several."""
     if isinstance(answer, Answer):
-        return pb.Result(generation=generation(answer))
-    field = answer.violations[0].field if isinstance(answer, InvalidRequest) else ""
-    return pb.Result(error=pb.Error(code=code_of(answer).value[0], message=text_of(answer), field=field))
+        return pb.Result(generation=generation(answer, asked))
+    return pb.Result(error=_error(answer))
 
 
-def event(news: Chunk | Answer, model: Model) -> pb.GenerateStreamResponse:
+def score_result(answer: Answer | ServiceError) -> pb.ScoreResult:
+    """A target's score, or the error of one pair among several."""
+    if not isinstance(answer, Answer):
+        return pb.ScoreResult(error=_error(answer))
+    [found] = answer.hypotheses
+    score = pb.TargetScore(
+        score=found.score,
+        token_ids=found.tokens,
+        log_probabilities=found.scores,
+        source_length=answer.source_length,
+        unknown_tokens=answer.unknown_tokens,
+    )
+    return pb.ScoreResult(score=score)
+
+
+def _error(error: ServiceError) -> pb.Error:
+    field = error.violations[0].field if isinstance(error, InvalidRequest) else ""
+    return pb.Error(code=code_of(error).value[0], message=text_of(error), field=field)
+
+
+def event(news: Chunk | Answer, model: Model, asked: pb.DecodingOptions) -> pb.GenerateStreamResponse:
     """One message of a stream."""
     if isinstance(news, Answer):
-        ended = pb.StreamResult(model=reference(model), generation=generation(news))
+        ended = pb.StreamResult(model=reference(model), generation=generation(news, asked))
         return pb.GenerateStreamResponse(result=ended)
     chunk = pb.TokenChunk(
         index=news.index, token_ids=news.token_ids, text=news.text, log_probabilities=news.scores
@@ -79,9 +118,10 @@ def description(model: Model, is_default: bool, vocabularies: bool) -> pb.Model:
             max_source_length=limits.max_source_length,
             max_target_length=limits.max_target_length,
             max_inputs=model.max_inputs,
+            max_beam_size=model.max_beam_size,
         ),
         profiles=[profile.name for profile in manifest.profiles],
-        profile=manifest.profiles[0].name,
+        profile=model.profile,
         device=model.device,
         architecture=pb.Architecture(
             cell=architecture.cell,
@@ -95,4 +135,19 @@ def description(model: Model, is_default: bool, vocabularies: bool) -> pb.Model:
         ),
         source_tokens=model.bundle.source.tokens if vocabularies else (),
         target_tokens=model.bundle.target.tokens if vocabularies else (),
+        cascade=_cascade(manifest.cascade) if manifest.cascade else None,
+    )
+
+
+def _cascade(fitted: Cascade) -> pb.Cascade:
+    return pb.Cascade(
+        beam_size=fitted.beam_size,
+        margin=fitted.margin,
+        profile=fitted.profile,
+        dataset=fitted.dataset,
+        sources=fitted.sources,
+        beam_share=fitted.beam_share,
+        greedy_wer=fitted.greedy_wer,
+        cascade_wer=fitted.cascade_wer,
+        beam_wer=fitted.beam_wer,
     )

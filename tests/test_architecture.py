@@ -92,6 +92,15 @@ def test_the_service_loads_nothing_that_makes_models() -> None:
     assert loaded & NEVER_SERVED == set()
 
 
+def test_only_the_engine_process_computes() -> None:
+    """The front loads no ONNX Runtime and no arrays; what decodes loads no gRPC."""
+    _, front = seen_at_import("service.__main__", ROOT)
+    _, engine = seen_at_import("service.engine_process", ROOT)
+    assert "grpc" in front and "onnxruntime" in engine, "the probe saw nothing"
+    assert front & {"numpy", "onnxruntime"} == set()
+    assert engine & {"grpc", "google", "chairlift", "prometheus_client", *NEVER_SERVED} == set()
+
+
 def test_a_service_that_loads_torch_is_seen(tmp_path: Path) -> None:
     (tmp_path / "torch.py").touch()
     (tmp_path / "culprit.py").write_text("import torch\n")

@@ -12,9 +12,15 @@ class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINISH_REASON_UNSPECIFIED: _ClassVar[FinishReason]
     FINISH_REASON_EOS: _ClassVar[FinishReason]
     FINISH_REASON_LENGTH: _ClassVar[FinishReason]
+    FINISH_REASON_LOOP: _ClassVar[FinishReason]
+    FINISH_REASON_CONSTRAINT: _ClassVar[FinishReason]
+    FINISH_REASON_DEADLINE: _ClassVar[FinishReason]
 FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_EOS: FinishReason
 FINISH_REASON_LENGTH: FinishReason
+FINISH_REASON_LOOP: FinishReason
+FINISH_REASON_CONSTRAINT: FinishReason
+FINISH_REASON_DEADLINE: FinishReason
 
 class ModelSelector(_message.Message):
     __slots__ = ("name", "version")
@@ -25,20 +31,76 @@ class ModelSelector(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class DecodingOptions(_message.Message):
-    __slots__ = ("max_length",)
+    __slots__ = ("max_length", "min_length", "beam_size", "n_best", "length_penalty", "cascade_margin", "sampling", "prefix", "allowed_tokens", "banned_tokens", "biases", "lexicon", "no_repeat_ngram", "loop_repeats", "alternatives", "log_probabilities", "partial_on_deadline", "cascade")
     MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    MIN_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    BEAM_SIZE_FIELD_NUMBER: _ClassVar[int]
+    N_BEST_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    CASCADE_MARGIN_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    PREFIX_FIELD_NUMBER: _ClassVar[int]
+    ALLOWED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    BANNED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    BIASES_FIELD_NUMBER: _ClassVar[int]
+    LEXICON_FIELD_NUMBER: _ClassVar[int]
+    NO_REPEAT_NGRAM_FIELD_NUMBER: _ClassVar[int]
+    LOOP_REPEATS_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_ON_DEADLINE_FIELD_NUMBER: _ClassVar[int]
+    CASCADE_FIELD_NUMBER: _ClassVar[int]
     max_length: int
-    def __init__(self, max_length: _Optional[int] = ...) -> None: ...
+    min_length: int
+    beam_size: int
+    n_best: int
+    length_penalty: float
+    cascade_margin: float
+    sampling: Sampling
+    prefix: str
+    allowed_tokens: _containers.RepeatedScalarFieldContainer[str]
+    banned_tokens: _containers.RepeatedScalarFieldContainer[str]
+    biases: _containers.RepeatedCompositeFieldContainer[TokenBias]
+    lexicon: _containers.RepeatedScalarFieldContainer[str]
+    no_repeat_ngram: int
+    loop_repeats: int
+    alternatives: int
+    log_probabilities: bool
+    partial_on_deadline: bool
+    cascade: bool
+    def __init__(self, max_length: _Optional[int] = ..., min_length: _Optional[int] = ..., beam_size: _Optional[int] = ..., n_best: _Optional[int] = ..., length_penalty: _Optional[float] = ..., cascade_margin: _Optional[float] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., prefix: _Optional[str] = ..., allowed_tokens: _Optional[_Iterable[str]] = ..., banned_tokens: _Optional[_Iterable[str]] = ..., biases: _Optional[_Iterable[_Union[TokenBias, _Mapping]]] = ..., lexicon: _Optional[_Iterable[str]] = ..., no_repeat_ngram: _Optional[int] = ..., loop_repeats: _Optional[int] = ..., alternatives: _Optional[int] = ..., log_probabilities: _Optional[bool] = ..., partial_on_deadline: _Optional[bool] = ..., cascade: _Optional[bool] = ...) -> None: ...
+
+class Sampling(_message.Message):
+    __slots__ = ("seed", "temperature", "top_k", "top_p")
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    seed: int
+    temperature: float
+    top_k: int
+    top_p: float
+    def __init__(self, seed: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ...) -> None: ...
+
+class TokenBias(_message.Message):
+    __slots__ = ("token", "bias")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    token: str
+    bias: float
+    def __init__(self, token: _Optional[str] = ..., bias: _Optional[float] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "inputs", "options")
+    __slots__ = ("model", "inputs", "options", "priority")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     model: ModelSelector
     inputs: _containers.RepeatedScalarFieldContainer[str]
     options: DecodingOptions
-    def __init__(self, model: _Optional[_Union[ModelSelector, _Mapping]] = ..., inputs: _Optional[_Iterable[str]] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ...) -> None: ...
+    priority: int
+    def __init__(self, model: _Optional[_Union[ModelSelector, _Mapping]] = ..., inputs: _Optional[_Iterable[str]] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., priority: _Optional[int] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("model", "results")
@@ -77,16 +139,30 @@ class Generation(_message.Message):
     def __init__(self, hypotheses: _Optional[_Iterable[_Union[Hypothesis, _Mapping]]] = ..., source_length: _Optional[int] = ..., unknown_tokens: _Optional[int] = ...) -> None: ...
 
 class Hypothesis(_message.Message):
-    __slots__ = ("text", "token_ids", "score", "finish_reason")
+    __slots__ = ("text", "token_ids", "score", "finish_reason", "normalised_score", "log_probabilities", "alternatives")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    NORMALISED_SCORE_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     text: str
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     score: float
     finish_reason: FinishReason
-    def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., score: _Optional[float] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ...) -> None: ...
+    normalised_score: float
+    log_probabilities: _containers.RepeatedScalarFieldContainer[float]
+    alternatives: _containers.RepeatedCompositeFieldContainer[Alternatives]
+    def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., score: _Optional[float] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., normalised_score: _Optional[float] = ..., log_probabilities: _Optional[_Iterable[float]] = ..., alternatives: _Optional[_Iterable[_Union[Alternatives, _Mapping]]] = ...) -> None: ...
+
+class Alternatives(_message.Message):
+    __slots__ = ("token_ids", "log_probabilities")
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    token_ids: _containers.RepeatedScalarFieldContainer[int]
+    log_probabilities: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, token_ids: _Optional[_Iterable[int]] = ..., log_probabilities: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Error(_message.Message):
     __slots__ = ("code", "message", "field")
@@ -99,14 +175,16 @@ class Error(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ..., field: _Optional[str] = ...) -> None: ...
 
 class GenerateStreamRequest(_message.Message):
-    __slots__ = ("model", "input", "options")
+    __slots__ = ("model", "input", "options", "priority")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
     model: ModelSelector
     input: str
     options: DecodingOptions
-    def __init__(self, model: _Optional[_Union[ModelSelector, _Mapping]] = ..., input: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ...) -> None: ...
+    priority: int
+    def __init__(self, model: _Optional[_Union[ModelSelector, _Mapping]] = ..., input: _Optional[str] = ..., options: _Optional[_Union[DecodingOptions, _Mapping]] = ..., priority: _Optional[int] = ...) -> None: ...
 
 class GenerateStreamResponse(_message.Message):
     __slots__ = ("tokens", "result")
@@ -136,6 +214,48 @@ class StreamResult(_message.Message):
     generation: Generation
     def __init__(self, model: _Optional[_Union[ModelReference, _Mapping]] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ...) -> None: ...
 
+class ScoreRequest(_message.Message):
+    __slots__ = ("model", "inputs", "targets", "priority")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    INPUTS_FIELD_NUMBER: _ClassVar[int]
+    TARGETS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    model: ModelSelector
+    inputs: _containers.RepeatedScalarFieldContainer[str]
+    targets: _containers.RepeatedScalarFieldContainer[str]
+    priority: int
+    def __init__(self, model: _Optional[_Union[ModelSelector, _Mapping]] = ..., inputs: _Optional[_Iterable[str]] = ..., targets: _Optional[_Iterable[str]] = ..., priority: _Optional[int] = ...) -> None: ...
+
+class ScoreResponse(_message.Message):
+    __slots__ = ("model", "results")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    model: ModelReference
+    results: _containers.RepeatedCompositeFieldContainer[ScoreResult]
+    def __init__(self, model: _Optional[_Union[ModelReference, _Mapping]] = ..., results: _Optional[_Iterable[_Union[ScoreResult, _Mapping]]] = ...) -> None: ...
+
+class ScoreResult(_message.Message):
+    __slots__ = ("score", "error")
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    score: TargetScore
+    error: Error
+    def __init__(self, score: _Optional[_Union[TargetScore, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+
+class TargetScore(_message.Message):
+    __slots__ = ("score", "token_ids", "log_probabilities", "source_length", "unknown_tokens")
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    score: float
+    token_ids: _containers.RepeatedScalarFieldContainer[int]
+    log_probabilities: _containers.RepeatedScalarFieldContainer[float]
+    source_length: int
+    unknown_tokens: int
+    def __init__(self, score: _Optional[float] = ..., token_ids: _Optional[_Iterable[int]] = ..., log_probabilities: _Optional[_Iterable[float]] = ..., source_length: _Optional[int] = ..., unknown_tokens: _Optional[int] = ...) -> None: ...
+
 class ListModelsRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -159,7 +279,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("reference", "ready", "is_default", "card", "limits", "profiles", "profile", "device", "architecture", "source_tokens", "target_tokens")
+    __slots__ = ("reference", "ready", "is_default", "card", "limits", "profiles", "profile", "device", "architecture", "source_tokens", "target_tokens", "cascade")
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +291,7 @@ class Model(_message.Message):
     ARCHITECTURE_FIELD_NUMBER: _ClassVar[int]
     SOURCE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TARGET_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CASCADE_FIELD_NUMBER: _ClassVar[int]
     reference: ModelReference
     ready: bool
     is_default: bool
@@ -182,7 +303,30 @@ class Model(_message.Message):
     architecture: Architecture
     source_tokens: _containers.RepeatedScalarFieldContainer[str]
     target_tokens: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, reference: _Optional[_Union[ModelReference, _Mapping]] = ..., ready: _Optional[bool] = ..., is_default: _Optional[bool] = ..., card: _Optional[_Union[ModelCard, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., profiles: _Optional[_Iterable[str]] = ..., profile: _Optional[str] = ..., device: _Optional[str] = ..., architecture: _Optional[_Union[Architecture, _Mapping]] = ..., source_tokens: _Optional[_Iterable[str]] = ..., target_tokens: _Optional[_Iterable[str]] = ...) -> None: ...
+    cascade: Cascade
+    def __init__(self, reference: _Optional[_Union[ModelReference, _Mapping]] = ..., ready: _Optional[bool] = ..., is_default: _Optional[bool] = ..., card: _Optional[_Union[ModelCard, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., profiles: _Optional[_Iterable[str]] = ..., profile: _Optional[str] = ..., device: _Optional[str] = ..., architecture: _Optional[_Union[Architecture, _Mapping]] = ..., source_tokens: _Optional[_Iterable[str]] = ..., target_tokens: _Optional[_Iterable[str]] = ..., cascade: _Optional[_Union[Cascade, _Mapping]] = ...) -> None: ...
+
+class Cascade(_message.Message):
+    __slots__ = ("beam_size", "margin", "profile", "dataset", "sources", "beam_share", "greedy_wer", "cascade_wer", "beam_wer")
+    BEAM_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MARGIN_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    BEAM_SHARE_FIELD_NUMBER: _ClassVar[int]
+    GREEDY_WER_FIELD_NUMBER: _ClassVar[int]
+    CASCADE_WER_FIELD_NUMBER: _ClassVar[int]
+    BEAM_WER_FIELD_NUMBER: _ClassVar[int]
+    beam_size: int
+    margin: float
+    profile: str
+    dataset: str
+    sources: int
+    beam_share: float
+    greedy_wer: float
+    cascade_wer: float
+    beam_wer: float
+    def __init__(self, beam_size: _Optional[int] = ..., margin: _Optional[float] = ..., profile: _Optional[str] = ..., dataset: _Optional[str] = ..., sources: _Optional[int] = ..., beam_share: _Optional[float] = ..., greedy_wer: _Optional[float] = ..., cascade_wer: _Optional[float] = ..., beam_wer: _Optional[float] = ...) -> None: ...
 
 class ModelCard(_message.Message):
     __slots__ = ("title", "description", "licence", "data", "scores", "training_commit")
@@ -229,14 +373,16 @@ class Score(_message.Message):
     def __init__(self, dataset: _Optional[str] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., sources: _Optional[int] = ..., decoding: _Optional[str] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_source_length", "max_target_length", "max_inputs")
+    __slots__ = ("max_source_length", "max_target_length", "max_inputs", "max_beam_size")
     MAX_SOURCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     MAX_TARGET_LENGTH_FIELD_NUMBER: _ClassVar[int]
     MAX_INPUTS_FIELD_NUMBER: _ClassVar[int]
+    MAX_BEAM_SIZE_FIELD_NUMBER: _ClassVar[int]
     max_source_length: int
     max_target_length: int
     max_inputs: int
-    def __init__(self, max_source_length: _Optional[int] = ..., max_target_length: _Optional[int] = ..., max_inputs: _Optional[int] = ...) -> None: ...
+    max_beam_size: int
+    def __init__(self, max_source_length: _Optional[int] = ..., max_target_length: _Optional[int] = ..., max_inputs: _Optional[int] = ..., max_beam_size: _Optional[int] = ...) -> None: ...
 
 class Architecture(_message.Message):
     __slots__ = ("cell", "encoder_layers", "decoder_layers", "embedding_size", "hidden_size", "bidirectional", "attention", "parameters")

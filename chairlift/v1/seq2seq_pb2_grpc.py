@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class Seq2SeqServiceStub:
     """Sequence-to-sequence generation. Calls are idempotent: the same request to the same model digest
-    always gets the same answer, whatever else the server is doing.
+    always gets the same answer, whatever else the server is doing; what partial_on_deadline cuts off aside.
     """
 
     def __init__(self, channel):
@@ -46,6 +46,11 @@ class Seq2SeqServiceStub:
                 request_serializer=chairlift_dot_v1_dot_seq2seq__pb2.GenerateStreamRequest.SerializeToString,
                 response_deserializer=chairlift_dot_v1_dot_seq2seq__pb2.GenerateStreamResponse.FromString,
                 _registered_method=True)
+        self.Score = channel.unary_unary(
+                '/chairlift.v1.Seq2SeqService/Score',
+                request_serializer=chairlift_dot_v1_dot_seq2seq__pb2.ScoreRequest.SerializeToString,
+                response_deserializer=chairlift_dot_v1_dot_seq2seq__pb2.ScoreResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/chairlift.v1.Seq2SeqService/ListModels',
                 request_serializer=chairlift_dot_v1_dot_seq2seq__pb2.ListModelsRequest.SerializeToString,
@@ -60,7 +65,7 @@ class Seq2SeqServiceStub:
 
 class Seq2SeqServiceServicer:
     """Sequence-to-sequence generation. Calls are idempotent: the same request to the same model digest
-    always gets the same answer, whatever else the server is doing.
+    always gets the same answer, whatever else the server is doing; what partial_on_deadline cuts off aside.
     """
 
     def Generate(self, request, context):
@@ -73,6 +78,14 @@ class Seq2SeqServiceServicer:
 
     def GenerateStream(self, request, context):
         """Decodes one input and sends tokens as they are decided, then one message with the finished result.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Score(self, request, context):
+        """Says how probable the model finds given targets: every token of a target is forced, <E> included. Results
+        come in the order of the inputs, and errors as Generate's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,6 +118,11 @@ def add_Seq2SeqServiceServicer_to_server(servicer, server):
                     request_deserializer=chairlift_dot_v1_dot_seq2seq__pb2.GenerateStreamRequest.FromString,
                     response_serializer=chairlift_dot_v1_dot_seq2seq__pb2.GenerateStreamResponse.SerializeToString,
             ),
+            'Score': grpc.unary_unary_rpc_method_handler(
+                    servicer.Score,
+                    request_deserializer=chairlift_dot_v1_dot_seq2seq__pb2.ScoreRequest.FromString,
+                    response_serializer=chairlift_dot_v1_dot_seq2seq__pb2.ScoreResponse.SerializeToString,
+            ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
                     request_deserializer=chairlift_dot_v1_dot_seq2seq__pb2.ListModelsRequest.FromString,
@@ -125,7 +143,7 @@ def add_Seq2SeqServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class Seq2SeqService:
     """Sequence-to-sequence generation. Calls are idempotent: the same request to the same model digest
-    always gets the same answer, whatever else the server is doing.
+    always gets the same answer, whatever else the server is doing; what partial_on_deadline cuts off aside.
     """
 
     @staticmethod
@@ -172,6 +190,33 @@ class Seq2SeqService:
             '/chairlift.v1.Seq2SeqService/GenerateStream',
             chairlift_dot_v1_dot_seq2seq__pb2.GenerateStreamRequest.SerializeToString,
             chairlift_dot_v1_dot_seq2seq__pb2.GenerateStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Score(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/chairlift.v1.Seq2SeqService/Score',
+            chairlift_dot_v1_dot_seq2seq__pb2.ScoreRequest.SerializeToString,
+            chairlift_dot_v1_dot_seq2seq__pb2.ScoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

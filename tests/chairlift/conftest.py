@@ -16,6 +16,7 @@ from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from chairlift import AsyncClient, Client
 from chairlift.v1 import seq2seq_pb2 as pb
 from chairlift.v1 import seq2seq_pb2_grpc as rpc
 
@@ -27,13 +28,14 @@ class Backwards(rpc.Seq2SeqServiceServicer):
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
+        self.request: Message | None = None  # the last one
         self.open_calls = 0
         self.most_open_calls = 0
         self.waiting = threading.Event()
         self.hung_up = threading.Event()
 
     async def Generate(self, request, context):  # noqa: N802
-        order = request.inputs[0]
+        order, self.request = request.inputs[0], request
         self.calls[order] += 1
         self.open_calls += 1
         self.most_open_calls = max(self.most_open_calls, self.open_calls)
@@ -51,10 +53,11 @@ class Backwards(rpc.Seq2SeqServiceServicer):
 
     async def GenerateStream(self, request, context):  # noqa: N802
         self.calls[request.input] += 1
+        self.request = request
         await self._obey(request.input, context)
         if request.input == "BAD":
             await fail(context, "INVALID_ARGUMENT", "input: bad", violation("input", "bad"))
-        answer = generation(request.input, request.options.max_length)
+        answer = generation(request.input, request.options)
         try:
             for index, letter in enumerate(answer.hypotheses[0].text.split()):
                 text = " " * (index > 0) + letter
@@ -75,6 +78,17 @@ class Backwards(rpc.Seq2SeqServiceServicer):
         if request.input != "CUT":
             last = pb.StreamResult(model=REFERENCE, generation=answer)
             await context.write(pb.GenerateStreamResponse(result=last))
+
+    async def Score(self, request, context):  # noqa: N802
+        self.request = request
+        await self._obey(request.inputs[0], context)
+        if list(request.targets) == ["BAD"]:
+            await fail(context, "INVALID_ARGUMENT", "targets[0]: bad", violation("targets[0]", "bad"))
+        pairs = zip(request.inputs, request.targets, strict=True)
+        results = [score_result(*pair, index) for index, pair in enumerate(pairs)]
+        if request.inputs[0] == "SHORT":
+            results.pop()
+        return pb.ScoreResponse(model=REFERENCE, results=results)
 
     async def ListModels(self, request, context):  # noqa: N802
         return pb.ListModelsResponse(models=[model()])
@@ -124,18 +138,44 @@ def result(text: str, index: int, request: pb.GenerateRequest) -> pb.Result:
     field = f"inputs[{index}]"
     if text == "BAD":
         return pb.Result(error=pb.Error(code=3, message=f"{field}: bad", field=field))
-    return pb.Result(generation=generation(text, request.options.max_length))
+    return pb.Result(generation=generation(text, request.options))
 
 
-def generation(text: str, max_length: int) -> pb.Generation:
-    letters = text[::-1][: max_length or None]
-    hypothesis = pb.Hypothesis(
+def generation(text: str, options: pb.DecodingOptions) -> pb.Generation:
+    """The n_best hypotheses, each a letter shorter than the one before."""
+    letters = text[::-1][: options.max_length or None]
+    hypotheses = [hypothesis(letters[: len(letters) - i], text, options) for i in range(options.n_best or 1)]
+    return pb.Generation(hypotheses=hypotheses, source_length=len(text), unknown_tokens=text.count("?"))
+
+
+def hypothesis(letters: str, text: str, options: pb.DecodingOptions) -> pb.Hypothesis:
+    alternative = pb.Alternatives(token_ids=[7], log_probabilities=[-0.25])
+    return pb.Hypothesis(
         text=" ".join(letters),
         token_ids=map(ord, letters),
         score=-0.5 * len(letters),
         finish_reason=pb.FINISH_REASON_EOS if len(letters) == len(text) else pb.FINISH_REASON_LENGTH,
+        normalised_score=-0.125,
+        log_probabilities=[-0.5] * len(letters) if options.log_probabilities else (),
+        alternatives=[alternative] * len(letters) if options.alternatives else (),
     )
-    return pb.Generation(hypotheses=[hypothesis], source_length=len(text), unknown_tokens=text.count("?"))
+
+
+def score_result(text: str, target: str, index: int) -> pb.ScoreResult:
+    if target == "BAD":
+        field = f"targets[{index}]"
+        return pb.ScoreResult(error=pb.Error(code=3, message=f"{field}: bad", field=field))
+    ids = [ord(letter) for letter in target.split()]
+    scores = [-0.5] * (len(ids) + 1)
+    return pb.ScoreResult(
+        score=pb.TargetScore(
+            score=sum(scores),
+            token_ids=ids,
+            log_probabilities=scores,
+            source_length=len(text),
+            unknown_tokens=text.count("?"),
+        )
+    )
 
 
 def model() -> pb.Model:
@@ -146,7 +186,7 @@ def model() -> pb.Model:
         card=pb.ModelCard(
             title="Spells backwards", scores=[pb.Score(dataset="test", metric="WER", value=1.5)]
         ),
-        limits=pb.Limits(max_source_length=64, max_target_length=64, max_inputs=1024),
+        limits=pb.Limits(max_source_length=64, max_target_length=64, max_inputs=1024, max_beam_size=8),
         profiles=["fp32"],
         profile="fp32",
         device="cpu",
@@ -188,3 +228,38 @@ def server() -> Iterator[RunningServer]:
     running.start()
     yield running
     running.stop()
+
+
+class BlockingAsyncClient:
+    """AsyncClient with the face of Client: a loop for each call."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    def __getattr__(self, name: str):
+        async def call(*arguments, **options):
+            async with AsyncClient(self._address) as client:
+                return await getattr(client, name)(*arguments, **options)
+
+        return lambda *arguments, **options: asyncio.run(call(*arguments, **options))
+
+    def stream(self, text: str, **options):
+        async def collect(events: list):
+            async with AsyncClient(self._address) as client:
+                async for event in client.stream(text, **options):
+                    events.append(event)
+
+        events: list = []
+        try:
+            asyncio.run(collect(events))
+        finally:
+            yield from events
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def client(request, server):
+    if request.param == "asyncio":
+        yield BlockingAsyncClient(server.address)
+    else:
+        with Client(server.address) as blocking:
+            yield blocking

@@ -13,41 +13,6 @@ import chairlift
 from chairlift import AsyncClient, Client, FinishReason, Generation, InputError, TokenChunk
 
 
-class BlockingAsyncClient:
-    """AsyncClient with the face of Client: a loop for each call."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    def __getattr__(self, name: str):
-        async def call(*arguments, **options):
-            async with AsyncClient(self._address) as client:
-                return await getattr(client, name)(*arguments, **options)
-
-        return lambda *arguments, **options: asyncio.run(call(*arguments, **options))
-
-    def stream(self, text: str, **options):
-        async def collect(events: list):
-            async with AsyncClient(self._address) as client:
-                async for event in client.stream(text, **options):
-                    events.append(event)
-
-        events: list = []
-        try:
-            asyncio.run(collect(events))
-        finally:
-            yield from events
-
-
-@pytest.fixture(params=["blocking", "asyncio"])
-def client(request, server):
-    if request.param == "asyncio":
-        yield BlockingAsyncClient(server.address)
-    else:
-        with Client(server.address) as blocking:
-            yield blocking
-
-
 def test_one_input(client):
     [answer] = client.generate("snow?")
     assert (answer.text, answer.token_ids) == ("? w o n s", tuple(map(ord, "?wons")))

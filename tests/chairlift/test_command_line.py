@@ -57,6 +57,50 @@ def test_options_reach_the_server(server):
     assert run("127.0.0.1:9", "--server", server.address, "snow")[0] == 0
 
 
+def test_every_option_of_decoding_reaches_the_server(server, tmp_path):
+    lexicon = tmp_path / "lexicon"
+    lexicon.write_text("w o\n\nw\n")
+    flags = (
+        "--max-length 4 --min-length 1 --beam 3 --n-best 2 --length-penalty 0.7 --cascade-margin 0.5 "
+        "--cascade --seed 9 --temperature 0.5 --top-k 6 --top-p 0.9 --prefix w --allow w --allow o "
+        "--ban <unk> --bias <E>=-1.5 --bias ==2 --no-repeat-ngram 3 --loop-repeats 4 --alternatives 5 --log-probabilities --partial "
+        f"--json --sample --priority -3 --lexicon {lexicon}"
+    )
+    assert run(server.address, *flags.split(), "snow")[0] == 0
+    options = server.servicer.request.options
+    assert {field.name for field, _ in options.ListFields()} == set(options.DESCRIPTOR.fields_by_name)
+    assert (list(options.allowed_tokens), list(options.lexicon)) == (["w", "o"], ["w o", "w"])
+    assert [(bias.token, bias.bias) for bias in options.biases] == [("<E>", -1.5), ("=", 2)]
+    assert (options.beam_size, options.cascade_margin, options.sampling.seed) == (3, 0.5, 9)
+    assert server.servicer.request.priority == -3
+    assert run(server.address, "snow")[0] == 0
+    assert not server.servicer.request.options.ListFields()
+    assert run(server.address, "--seed", "0", "snow")[0] == 0
+    assert server.servicer.request.options.HasField("sampling")
+
+
+def test_every_hypothesis_has_a_line(server):
+    assert run(server.address, "--n-best", "2", "ab") == (0, "ab\tb a\nab\tb\n", "")
+    flags = ("--json", "--n-best", "2", "--alternatives", "1", "--log-probabilities")
+    answer = json.loads(run(server.address, *flags, "ab")[1])
+    assert (answer["text"], answer["log_probabilities"]) == ("b a", [-0.5, -0.5])
+    [other] = answer["others"]
+    assert (other["text"], other["normalised_score"]) == ("b", -0.125)
+    assert other["alternatives"] == [{"token_ids": [7], "log_probabilities": [-0.25]}]
+
+
+def test_scores_of_what_it_printed(server):
+    answers = run(server.address, "snow", "ab")[1].encode()
+    scored = run(server.address, "--score", "-", feed=answers + b"none\nx\tBAD\n")
+    assert scored[:2] == (1, "snow\tw o n s\t-2.5000\nab\tb a\t-1.5000\n")
+    assert scored[2].splitlines() == [
+        "chairlift: 'none': no tab and target after the input",
+        "chairlift: 'x\\tBAD': bad",
+    ]
+    score = json.loads(run(server.address, "--score", "--json", "ab\tb a")[1])
+    assert (score["input"], score["target"], score["score"]) == ("ab", "b a", -1.5)
+
+
 def test_timeout(server):
     status, out, errors = run(server.address, "--timeout", "0.2", "SLOW")
     assert (status, out) == (2, "")
@@ -83,6 +127,12 @@ def test_server_that_cannot_be_reached():
         ["--timeout", "0", "snow"],
         ["--version", "-1", "snow"],
         ["--max-length", "2147483648", "snow"],
+        ["--seed", "18446744073709551616", "snow"],
+        ["--bias", "w", "snow"],
+        ["--lexicon", "/nowhere", "snow"],
+        ["--score", "--beam", "3", "snow"],
+        ["--score", "--stream", "snow"],
+        ["--alternatives", "3", "snow"],
     ],
 )
 def test_wrong_usage(arguments):

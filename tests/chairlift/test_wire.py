@@ -7,13 +7,14 @@ import dataclasses
 import pytest
 
 import chairlift
-from chairlift import results, wire
+from chairlift import decoding, results, wire
 from chairlift.v1 import seq2seq_pb2 as pb
 
 
 @pytest.mark.parametrize(
     ("value", "message"),
     [
+        (results.Alternatives, pb.Alternatives),
         (results.Architecture, pb.Architecture),
         (results.DataSource, pb.DataSource),
         (results.Hypothesis, pb.Hypothesis),
@@ -30,6 +31,30 @@ def test_value_has_the_fields_of_its_message(value, message):
     assert [field.name for field in dataclasses.fields(value)] == [
         field.name for field in message.DESCRIPTOR.fields
     ]
+
+
+def test_score_has_the_fields_of_its_message_and_the_model():
+    fields = [field.name for field in dataclasses.fields(results.TargetScore)]
+    assert fields == [*(field.name for field in pb.TargetScore.DESCRIPTOR.fields), "model"]
+
+
+def test_every_field_of_the_options_is_an_option():
+    fields = {field.name for field in pb.DecodingOptions.DESCRIPTOR.fields} - {"sampling"}
+    draws = {field.name for field in pb.Sampling.DESCRIPTOR.fields} | {"sample"}
+    assert set(decoding.Decoding.__annotations__) == fields | draws
+    assert {field.name for field in pb.Sampling.DESCRIPTOR.fields} == set(decoding.SAMPLING)
+
+
+def test_every_finish_reason_of_the_wire_has_its_value():
+    assert {*wire.FINISH_REASONS, pb.FINISH_REASON_UNSPECIFIED} == set(pb.FinishReason.values())
+    assert len(set(wire.FINISH_REASONS.values())) == len(wire.FINISH_REASONS)
+
+
+def test_sampling_is_asked_for_by_any_of_its_fields():
+    assert not decoding.message({"max_length": 3, "sample": False}).HasField("sampling")
+    assert decoding.message({"sample": True}).HasField("sampling")
+    assert decoding.message({"seed": 0}).HasField("sampling")
+    assert decoding.message({"top_p": 0.5}).sampling.top_p == 0.5
 
 
 def test_card_is_read_field_by_field():
@@ -57,17 +82,17 @@ def test_architecture_and_limits_are_read_field_by_field():
         "parameters": 5,
     }
     message = pb.Architecture(cell="lstm", bidirectional=True, attention="none", **numbers)
-    limits = pb.Limits(max_source_length=7, max_target_length=8, max_inputs=9)
+    limits = pb.Limits(max_source_length=7, max_target_length=8, max_inputs=9, max_beam_size=10)
     model = wire.model(pb.Model(architecture=message, limits=limits))
     assert model.architecture == chairlift.Architecture("lstm", 1, 2, 3, 4, True, "none", 5)
-    assert model.limits == chairlift.Limits(7, 8, 9)
+    assert model.limits == chairlift.Limits(7, 8, 9, 10)
 
 
 def test_finish_reason_of_a_newer_server():
     hypothesis = pb.Hypothesis(text="x")
     hypothesis.finish_reason = 99
     result = pb.Result(generation=pb.Generation(hypotheses=[hypothesis]))
-    request = wire.generate_request("x", "", 0, 0)
+    request = wire.generate_request("x", pb.ModelSelector(), 0, {})
     [answer] = wire.results(request, pb.GenerateResponse(results=[result]))
     assert answer.finish_reason is chairlift.FinishReason.UNSPECIFIED
 
@@ -80,9 +105,22 @@ def test_finish_reason_of_a_newer_server():
     ],
 )
 def test_empty_results_break_the_contract(result, complaint):
-    request = wire.generate_request("x", "", 0, 0)
+    request = wire.generate_request("x", pb.ModelSelector(), 0, {})
     with pytest.raises(chairlift.ServerError, match=complaint):
         wire.results(request, pb.GenerateResponse(results=[result]))
+
+
+@pytest.mark.parametrize(
+    ("response", "complaint"),
+    [
+        (pb.ScoreResponse(), "0 results for 1 inputs"),
+        (pb.ScoreResponse(results=[pb.ScoreResult()]), "without a score or an error"),
+    ],
+)
+def test_scores_that_break_the_contract(response, complaint):
+    request = wire.score_request("x", "y", pb.ModelSelector(), 0)
+    with pytest.raises(chairlift.ServerError, match=complaint):
+        wire.score_results(request, response)
 
 
 def test_nothing_may_follow_the_result_of_a_stream():

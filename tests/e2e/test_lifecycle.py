@@ -121,11 +121,11 @@ def test_a_damaged_bundle_is_never_served(serve, tiny_models, tmp_path, fault):
     models = tmp_path / "models"
     shutil.copytree(tiny_models, models)
     folder = models / "tiny" / "1"
-    decoder = (folder / "decoder.onnx").read_bytes()
+    decoder = (folder / "decoder.int8.onnx").read_bytes()
     if fault == "truncated":
-        (folder / "decoder.onnx").write_bytes(decoder[:-100])
+        (folder / "decoder.int8.onnx").write_bytes(decoder[:-100])
     elif fault == "flipped":
-        (folder / "decoder.onnx").write_bytes(decoder[:500] + bytes([decoder[500] ^ 1]) + decoder[501:])
+        (folder / "decoder.int8.onnx").write_bytes(decoder[:500] + bytes([decoder[500] ^ 1]) + decoder[501:])
     elif fault == "missing":
         (folder / "target.json").unlink()
     elif fault == "extra":

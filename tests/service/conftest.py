@@ -1,19 +1,25 @@
 """Engines of ten lines, and a real server on port 0 around whichever engine a test wants."""
 
 import asyncio
+import socket
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
 from bundle.reader import Bundle, read_bundle
 from chairlift.v1 import seq2seq_pb2 as pb
 from chairlift.v1.seq2seq_pb2_grpc import Seq2SeqServiceStub
+from service.channel import Channel
+from service.decoding.search import Distributions
 from service.engine import Engine
+from service.engine_process import run
+from service.link import Link
 from service.loading import start_model
 from service.metrics import Metrics
 from service.models import Model, Models
@@ -26,26 +32,47 @@ class CountdownEngine:
     """Answers a source that ends in id n with the tokens n, n-1, .. 1, then <E>."""
 
     end_id = 0
+    emitted = 20
+    run_seconds = 0.0
 
     def __init__(self, rows: int = 4) -> None:
         self.rows = rows
         self.left = [0] * rows
+        self.source: list[list[int]] = [[]] * rows
         self.encoded: list[list[int]] = []
         self.steps: list[int] = []
 
-    def encode(self, sources, first_row):
-        for row, source in enumerate(sources, first_row):
+    def encode(self, sources, rows):
+        for row, source in zip(rows, sources, strict=True):
             self.left[row] = source[-1]
+            self.source[row] = list(source)
             self.encoded.append(list(source))
 
     def step(self, count):
         self.steps.append(count)
         tokens = self.left[:count]
         self.left[:count] = [max(0, left - 1) for left in tokens]
+        self.named = tokens
         return tokens, [-0.5] * count
 
-    def move(self, source_row, target_row):
-        self.left[target_row] = self.left[source_row]
+    def step_singly(self, count):
+        return *CountdownEngine.step(self, count), []
+
+    def distributions(self, rows):
+        """The token that the last step named, and nothing else worth speaking of."""
+        best = [self.named[row] for row in rows]
+        scores = np.full((len(best), self.emitted), -5.0, np.float32)
+        scores[range(len(best)), best] = -0.5
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :8]
+        return Distributions(scores, order.tolist(), np.take_along_axis(scores, order, 1).tolist())
+
+    def place(self, rows, sources, tokens):
+        self.move(rows, sources)
+
+    def move(self, rows, sources):
+        left, source = list(self.left), list(self.source)
+        for row, from_row in zip(rows, sources, strict=True):
+            self.left[row], self.source[row] = left[from_row], source[from_row]
 
 
 class GatedEngine(CountdownEngine):
@@ -74,17 +101,23 @@ class GatedEngine(CountdownEngine):
 class BrokenEngine(CountdownEngine):
     """Sources that start with 13 score not-a-number; a step throws for 14, an encoder run for 15."""
 
-    def encode(self, sources, first_row):
+    def encode(self, sources, rows):
         if any(source[0] == 15 for source in sources):
             raise RuntimeError("a secret of the encoder")
-        super().encode(sources, first_row)
+        super().encode(sources, rows)
 
     def step(self, count):
-        tokens, _ = super().step(count)
-        running = self.encoded[-count:]
-        if any(source[0] == 14 for source in running):
+        if any(source[0] == 14 for source in self.source[:count]):
             raise RuntimeError("a secret of the engine")
-        return tokens, [float("nan") if source[0] == 13 else -0.5 for source in running]
+        return self._poisoned(count)
+
+    def step_singly(self, count):
+        return *self._poisoned(count), [row for row in range(count) if self.source[row][0] == 14]
+
+    def _poisoned(self, count):
+        firsts = [source[0] for source in self.source[:count]]
+        tokens, _ = super().step(count)
+        return tokens, [float("nan") if first == 13 else -0.5 for first in firsts]
 
 
 @dataclass
@@ -99,6 +132,10 @@ class Service:
     server: Server
     registry: CollectorRegistry
     bundle: Bundle
+    engine: object
+    link: Link
+    thread: threading.Thread
+    crash: asyncio.Event
 
     def metric(self, name: str, **labels: str) -> float:
         """A sample's value; labels of the model are filled in."""
@@ -130,32 +167,49 @@ async def start(bundle: Bundle) -> AsyncIterator[Start]:
     running: list[Service] = []
 
     async def start_one(engine=None, **options) -> Service:
-        settings = Settings(listen="127.0.0.1:0", **{"max_rows": 8, **options})
+        rows = engine.rows if engine else 8
+        settings = Settings(listen="127.0.0.1:0", **{"max_rows": rows, "single_flight": False, **options})
         registry = CollectorRegistry()
         metrics = Metrics(registry)
-        engine = engine or Engine(bundle, settings.max_rows)
+        engine = engine or Engine(bundle, "fp32", settings.max_rows)
         crash = asyncio.Event()
-        model = start_model(bundle, engine, "cpu", settings, metrics, crash.set)
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        link = Link(ours)
+        await link.open()
+        thread = threading.Thread(target=_serve, args=(theirs, engine, settings.encode_tokens))
+        thread.start()  # the engine's own loop, its own messages; only the process is missing
+        model = start_model(bundle, "fp32", "cpu", [link], settings, metrics, crash.set)
         models = Models([model], bundle.manifest.name)
         server = Server(Servicer(models, settings.max_request_seconds), metrics, settings)
         address = await server.start()
         channel = grpc.aio.insecure_channel(address)
+        stub = Seq2SeqServiceStub(channel)
         running.append(
-            Service(address, channel, Seq2SeqServiceStub(channel), model, models, server, registry, bundle)
+            Service(
+                address, channel, stub, model, models, server, registry, bundle, engine, link, thread, crash
+            )
         )
         return running[-1]
 
     yield start_one
     for service in running:
-        if isinstance(service.model.scheduler._engine, GatedEngine):
-            service.model.scheduler._engine.open()
+        if isinstance(service.engine, GatedEngine):
+            service.engine.open()
         await service.channel.close()
         service.server.refuse()
         async with asyncio.timeout(5):
             await service.server.stop()
-        await asyncio.to_thread(service.model.scheduler.stop)
-        await asyncio.sleep(0)
+            await until(lambda service=service: not service.model.dispatcher.inside)
+        service.link.close()
+        await asyncio.to_thread(service.thread.join, 5)
+        assert not service.thread.is_alive()
         check_ledger(service)
+
+
+def _serve(end: socket.socket, engine, encode_tokens: int) -> None:
+    with end:
+        run(Channel(end), engine, encode_tokens)
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -167,8 +221,8 @@ async def until(condition: Callable[[], object]) -> None:
 
 def check_ledger(service: Service) -> None:
     """Nothing inside, nothing lost: every call that started was handled, exactly once."""
-    scheduler = service.model.scheduler
-    assert not scheduler.running and not scheduler.waiting
+    dispatcher = service.model.dispatcher
+    assert not dispatcher.inside and not dispatcher.running and not dispatcher.waiting
     samples = [sample for metric in service.registry.collect() for sample in metric.samples]
     started = sum(s.value for s in samples if s.name == "grpc_server_started_total")
     handled = sum(s.value for s in samples if s.name == "grpc_server_handled_total")

@@ -199,8 +199,11 @@ async def test_models_are_described(start, bundle):
     model = (await service.stub.GetModel(pb.GetModelRequest())).model
     assert listed.reference.digest == model.reference.digest == bundle.digest
     assert not listed.source_tokens and tuple(model.target_tokens) == bundle.target.tokens
-    assert model.is_default and model.ready and list(model.profiles) == ["fp32"]
-    assert model.limits == pb.Limits(max_source_length=24, max_target_length=12, max_inputs=1024)
+    assert model.is_default and model.ready and list(model.profiles) == ["int8", "fp32"]
+    assert model.profile == "fp32"
+    assert model.limits == pb.Limits(
+        max_source_length=24, max_target_length=12, max_inputs=1024, max_beam_size=8
+    )
 
 
 async def test_a_hang_up_frees_the_row_within_a_step(start):
@@ -266,7 +269,7 @@ async def test_a_full_queue_says_when_to_come_back(start):
     first = asyncio.create_task(service.ask("a"))
     await asyncio.to_thread(engine.entered.acquire)
     second = asyncio.create_task(service.ask("a"))
-    await until(lambda: service.model.scheduler.waiting)
+    await until(lambda: service.model.dispatcher.waiting)
     error = await refusal(service.ask("a"))
     assert error.code() is Code.RESOURCE_EXHAUSTED
     assert detail(error, ErrorInfo).reason == "QUEUE_FULL"
@@ -357,8 +360,8 @@ async def test_leftovers_of_a_drain_get_unavailable(start):
     service = await start(engine)
     calls = [asyncio.create_task(refusal(service.ask("t"))) for _ in range(3)]
     await asyncio.to_thread(engine.entered.acquire)
-    await until(lambda: len(service.model.scheduler.waiting) == 2)
-    service.model.scheduler.abort()
+    await until(lambda: service.model.dispatcher.waiting == 2)
+    service.model.dispatcher.abort()
     engine.open()
     assert {(await call).code() for call in calls} == {Code.UNAVAILABLE}
 

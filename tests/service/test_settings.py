@@ -30,13 +30,20 @@ def test_every_setting_has_a_help_text():
     [
         (["--max-rows", "many"], {}, "--max-rows='many'"),
         (["--max-rows", "0"], {}, "--max-rows='0'"),
+        (["--max-rows", "1"], {}, "--max-rows='1'"),
+        (["--engines", "0"], {}, "--engines='0'"),
+        (["--profile", "fp64"], {}, "--profile='fp64'"),
+        (["--answer-cache", "-1"], {}, "--answer-cache='-1'"),
         (["--device", "tpu"], {}, "--device='tpu'"),
         (["--listen", "here"], {}, "--listen='here'"),
         (["--drain-seconds", "nan"], {}, "--drain-seconds='nan'"),
         ([], {"CHAIRLIFT_MAX_WAITING": "-1"}, "CHAIRLIFT_MAX_WAITING='-1'"),
         ([], {"CHAIRLIFT_MAX_ROW": "8"}, "CHAIRLIFT_MAX_ROW: no such setting"),
     ],
-    ids=["word", "zero", "device", "address", "nan", "negative", "typo"],
+    ids=[
+        *("word", "zero", "one-row", "no-engine", "profile", "cache"),
+        *("device", "address", "nan", "negative", "typo"),
+    ],
 )
 def test_what_is_wrong_is_named(arguments, environment, key):
     with pytest.raises(StartError) as refusal:

@@ -1,0 +1,78 @@
+"""A hypothesis that grows, and when it has ended. Knows nothing of how its tokens are chosen."""
+
+from collections.abc import Iterable
+
+from service.decoding.distributions import END
+from service.hypothesis import Hypothesis, Reason
+from service.options import Options
+
+LONGEST_CYCLE = 8  # tokens
+
+Alternatives = list[tuple[int, float]]
+
+
+class Branch:
+    """Tokens so far and what they cost. Never changes: growing makes a new one."""
+
+    __slots__ = ("alternatives", "ranked", "scores", "tokens")
+
+    def __init__(
+        self,
+        tokens: list[int],  # <E> left out
+        scores: list[float],  # natural-log probabilities, of <E> too
+        ranked: float,  # their sum, biases included
+        alternatives: list[Alternatives],
+    ) -> None:
+        self.tokens = tokens
+        self.scores = scores
+        self.ranked = ranked
+        self.alternatives = alternatives
+
+    def grown(self, token: int, score: float, ranked: float, alternatives: Alternatives | None) -> "Branch":
+        """This branch and one token more; `ranked` counts for all of it."""
+        return Branch(
+            self.tokens if token == END else [*self.tokens, token],
+            [*self.scores, score],
+            ranked,
+            self.alternatives if alternatives is None else [*self.alternatives, alternatives],
+        )
+
+    def reason_to_end(self, token: int, options: Options) -> Reason | None:
+        """Why nothing follows the last `token`; None where something does."""
+        if token == END:
+            return "eos"
+        if len(self.tokens) >= options.max_length:
+            return "length"
+        if options.loop_repeats and is_loop(self.tokens, options.loop_repeats):
+            return "loop"
+        return None
+
+    def ended(self, reason: Reason, options: Options) -> Hypothesis:
+        """The hypothesis that this branch has become."""
+        return Hypothesis(
+            self.tokens,
+            self.scores,
+            reason,
+            score=sum_of(self.scores),
+            normalised=self.ranked / max(1, len(self.scores)) ** options.length_penalty,
+            alternatives=self.alternatives,
+        )
+
+
+EMPTY = Branch([], [], 0.0, [])
+
+
+def is_loop(tokens: list[int], repeats: int) -> bool:
+    """Whether the tokens end in `repeats` times the same 1 to LONGEST_CYCLE tokens."""
+    for cycle in range(1, min(LONGEST_CYCLE, len(tokens) // repeats) + 1):
+        if tokens[-cycle * repeats :] == tokens[-cycle:] * repeats:
+            return True
+    return False
+
+
+def sum_of(scores: Iterable[float]) -> float:
+    """The sum from left to right, as a search adds up; `sum` rounds otherwise from Python 3.12 on."""
+    total = 0.0
+    for score in scores:
+        total += score
+    return total

@@ -1,0 +1,115 @@
+"""Which tokens may come next, and what they are ranked by. Knows nothing of how a search chooses among them.
+
+Ranking adds biases to the model's log-probabilities and leaves out what may not come. Nothing is renormalised
+here, and scores stay the model's own. Holds no state: what may come depends on the tokens so far alone, so
+one object serves every sequence with the same options.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from service.decoding.distributions import END, Distributions
+from service.options import Options, unpack
+
+Candidate = tuple[int, float, float]  # token, what it is ranked by, its natural-log probability
+Trie: TypeAlias = "dict[int, Trie]"  # END leads from the last token of a whole entry to an empty trie
+Ranking = npt.NDArray[np.float64]  # [V]
+
+
+@lru_cache(maxsize=16)
+def constraints_of(options: Options, size: int) -> "Constraints":
+    """The constraints of some options over `size` tokens, made once for calls of many inputs."""
+    return Constraints(options, size)
+
+
+class Constraints:
+    """What options say about the next token. A prefix wins over everything else."""
+
+    def __init__(self, options: Options, size: int) -> None:
+        self._size = size  # V
+        self._prefix = options.prefix
+        self._min_length = options.min_length
+        self._ngram = options.no_repeat_ngram
+        self._lexicon = _trie(unpack(options.lexicon))
+        self._closed = frozenset(options.banned)
+        self._closed_early = self._closed | {END}  # before min_length
+        self._offsets = np.zeros(size)  # [V], -inf where a token never comes
+        if options.allowed:
+            self._offsets[:] = -np.inf
+            self._offsets[[END, *options.allowed]] = 0
+        for token, bias in options.biases:
+            self._offsets[token] += bias
+        self._offsets[list(options.banned)] = -np.inf
+        constraining = (options.prefix, options.allowed, options.biases, options.lexicon, options.banned)
+        self.is_free = not any(constraining) and not options.min_length and not options.no_repeat_ngram
+        self._only_closes = not (options.allowed or options.biases or options.lexicon)
+
+    def best(self, tokens: list[int], rows: Distributions, row: int, count: int) -> list[Candidate]:
+        """The `count` best candidates that may follow `tokens`, ties by id; fewer where there are fewer."""
+        if len(tokens) < len(self._prefix):
+            token = self._prefix[len(tokens)]
+            score = float(rows.log_probs[row, token])
+            return [(token, score, score)]
+        if self._only_closes:
+            listed, scores = rows.top_tokens[row], rows.top_scores[row]
+            closed = self._closed_after(tokens)
+            found = [(t, s, s) for t, s in zip(listed, scores, strict=True) if t not in closed][:count]
+            if len(found) == count or len(listed) == self._size:
+                return found
+        ranking = self.ranking(tokens, rows.log_probs[row])
+        ids = best_ids(ranking, count)
+        ranked, scores = ranking[ids].tolist(), rows.log_probs[row, ids].tolist()
+        return list(zip(ids.tolist(), ranked, scores, strict=True))
+
+    def ranking(self, tokens: list[int], log_probs: npt.NDArray[np.float32]) -> Ranking:
+        """What each token is ranked by after `tokens`, [V]; -inf where it may not come."""
+        if len(tokens) < len(self._prefix):
+            return _only([self._prefix[len(tokens)]], log_probs.astype(np.float64))
+        ranking = log_probs + self._offsets
+        if self._lexicon:
+            ranking = _only(self._entries_after(tokens), ranking)
+        ranking[list(self._closed_after(tokens))] = -np.inf
+        return ranking
+
+    def _closed_after(self, tokens: list[int]) -> frozenset[int]:
+        closed = self._closed_early if len(tokens) < self._min_length else self._closed
+        return closed.union(_repeating(tokens, self._ngram)) if self._ngram else closed
+
+    def _entries_after(self, tokens: list[int]) -> list[int]:
+        node: Trie | None = self._lexicon
+        for token in tokens:
+            node = node.get(token) if node else None
+        return list(node or ())
+
+
+def best_ids(ranking: Ranking, count: int) -> npt.NDArray[np.intp]:
+    """The ids of the `count` highest entries, ties by id; fewer where the rest is -inf."""
+    least = np.partition(ranking, -count)[-count] if count < ranking.size else -np.inf
+    ids = np.flatnonzero((ranking >= least) & (ranking > -np.inf))
+    chosen: npt.NDArray[np.intp] = ids[np.argsort(-ranking[ids], kind="stable")][:count]
+    return chosen
+
+
+def _trie(entries: Sequence[Sequence[int]]) -> Trie:
+    root: Trie = {}
+    for entry in entries:
+        node = root
+        for token in (*entry, END):
+            node = node.setdefault(token, {})
+    return root
+
+
+def _only(ids: list[int], ranking: Ranking) -> Ranking:
+    kept = np.full_like(ranking, -np.inf)
+    kept[ids] = ranking[ids]
+    return kept
+
+
+def _repeating(tokens: list[int], n: int) -> list[int]:
+    """The tokens that would complete n tokens that came before in the same order."""
+    last = tokens[len(tokens) - n + 1 :]  # n - 1 of them
+    return [tokens[i + n - 1] for i in range(len(tokens) - n + 1) if tokens[i : i + n - 1] == last]

@@ -1,0 +1,187 @@
+"""The front's side of scheduling: admits sequences, spreads them over a model's engines, hears how they end.
+
+Knows nothing of text or transport. Lives on the event loop alone.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable
+from collections.abc import Sequence as Sized
+from functools import partial
+
+from service.errors import Draining, Overloaded
+from service.link import Link
+from service.messages import Abort, Ended, Item, News
+from service.options import Options
+from service.rate import FinishRate
+from service.sequence import Outcome
+
+
+class Submission:
+    """One sequence between its submission and its end.
+
+    `on_news` is called once when `ended` has been set, and before that with new tokens where it streams.
+    """
+
+    __slots__ = (
+        "arrived",
+        "deadline",
+        "ended",
+        "engine",
+        "id",
+        "on_news",
+        "options",
+        "priority",
+        "scores",
+        "source_ids",
+        "streams",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        source_ids: list[int],
+        options: Options,
+        deadline: float,
+        on_news: Callable[["Submission"], None],
+        priority: int = 0,
+        streams: bool = False,
+    ) -> None:
+        self.source_ids = source_ids
+        self.options = options
+        self.deadline = deadline
+        self.on_news = on_news
+        self.priority = priority
+        self.streams = streams
+        self.tokens: list[int] = []  # of a stream, so far
+        self.scores: list[float] = []
+        self.ended: Ended | None = None
+        self.engine: _Engine | None = None
+        self.id = 0
+        self.arrived = 0.0
+
+
+class _Engine:
+    """One engine, and the submissions that it has."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.submissions: dict[int, Submission] = {}
+        self.rows = 0  # that its submissions want
+
+
+class Dispatcher:
+    """All engines of one model. `heard` is told of every piece of news, `crashed` of an engine that ended."""
+
+    def __init__(
+        self,
+        links: Sized[Link],
+        rows: int,
+        max_waiting: int,
+        heard: Callable[[News, list[Submission]], None],
+        crashed: Callable[[], None],
+    ) -> None:
+        self._engines = [_Engine(link) for link in links]
+        for engine in self._engines:
+            engine.link.hear = partial(self._hear, engine)
+            engine.link.lost = partial(self._lost, engine)
+        self._rows = rows * len(links)
+        self._max_waiting = max_waiting
+        self._heard = heard
+        self._crashed = crashed
+        self._ids = itertools.count(1)
+        self._rate = FinishRate()
+        self._closed = False
+
+    @property
+    def inside(self) -> int:
+        """Sequences that have not ended."""
+        return sum(len(engine.submissions) for engine in self._engines)
+
+    @property
+    def running(self) -> int:
+        """Rows in use, or wanted at once."""
+        return min(self._wanted, self._rows)
+
+    @property
+    def waiting(self) -> int:
+        """Rows that are wanted and that somebody else still has."""
+        return max(0, self._wanted - self._rows)
+
+    @property
+    def _wanted(self) -> int:
+        return sum(engine.rows for engine in self._engines)
+
+    def submit(self, submissions: Sized[Submission]) -> None:
+        """Takes all of a call's sequences, or none of them.
+
+        Raises Draining, or Overloaded when too many wait or the wait would outlast a deadline.
+        """
+        if self._closed:
+            raise Draining("the server is draining")
+        now = time.monotonic()
+        more = sum(submission.options.beam_size for submission in submissions)
+        free = self._rows - self._wanted
+        wait = self._rate.seconds_for(1 - free) if free < 1 else 0.0
+        if more - free > self._max_waiting:
+            raise Overloaded("QUEUE_FULL", f"the queue is full ({self._max_waiting} sequences)", wait)
+        if wait and any(now + wait >= submission.deadline for submission in submissions):
+            raise Overloaded("DEADLINE_UNREACHABLE", "the queue is longer than the deadline", wait)
+        for submission in submissions:
+            submission.arrived = now
+            self._send(submission)
+
+    def cancel(self, submissions: Iterable[Submission]) -> None:
+        """Their callers left: those that have not ended will, within a step."""
+        for submission in submissions:
+            if submission.ended is None and submission.engine is not None:
+                submission.engine.link.cancel(submission.id)
+
+    def abort(self) -> None:
+        """Takes no more sequences, and ends every one inside as drained."""
+        self._closed = True
+        for engine in self._engines:
+            engine.link.send(Abort())
+
+    def _send(self, submission: Submission) -> None:
+        engine = min(self._engines, key=lambda engine: engine.rows)
+        submission.id, submission.engine = next(self._ids), engine
+        engine.submissions[submission.id] = submission
+        engine.rows += submission.options.beam_size
+        engine.link.submit(
+            Item(
+                submission.id,
+                submission.source_ids,
+                submission.options,
+                submission.deadline,
+                submission.arrived,
+                submission.priority,
+                submission.streams,
+            )
+        )
+
+    def _hear(self, engine: _Engine, news: News) -> None:
+        for progress in news.progress:
+            submission = engine.submissions[progress.id]
+            submission.tokens += progress.tokens
+            submission.scores += progress.scores
+            submission.on_news(submission)
+        ended = []
+        for end in news.ended:
+            submission = engine.submissions.pop(end.id)
+            engine.rows -= submission.options.beam_size
+            submission.ended = end
+            ended.append(submission)
+            submission.on_news(submission)
+        busy = sum(news.step_seconds) + sum(news.encode_seconds) + sum(news.overhead_seconds)
+        rows = sum(submission.options.beam_size for submission in ended)
+        self._rate.observe(busy / len(self._engines), rows)
+        self._heard(news, ended)
+
+    def _lost(self, engine: _Engine) -> None:
+        """An engine's process ended by itself: whoever was in it gets an answer all the same."""
+        self._closed = True
+        now = time.monotonic()
+        ends = [Ended(id_, Outcome.FAILED, [], 0.0, 0.0, now) for id_ in engine.submissions]
+        self._hear(engine, News(ended=ends))
+        self._crashed()

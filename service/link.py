@@ -1,0 +1,131 @@
+"""The front's end of the link to one engine process: starting it, messages both ways, and its end."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import cast
+
+from service.errors import StartError
+from service.messages import (
+    Cancel,
+    Failed,
+    Frames,
+    FromEngine,
+    Item,
+    News,
+    Ready,
+    Start,
+    Submit,
+    ToEngine,
+    frame,
+)
+
+STOP_SECONDS = 2.0
+
+
+class Link(asyncio.Protocol):
+    """Messages to and from one engine. Items and cancels of one turn of the event loop travel together."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self.hear: Callable[[News], None] = lambda _: None
+        self.lost: Callable[[], None] = lambda: None
+        self._end = end
+        self._frames = Frames(FromEngine)
+        self._first: asyncio.Future[Ready | Failed] = asyncio.get_running_loop().create_future()
+        self._items: list[Item] = []
+        self._cancelled: list[int] = []
+        self._transport: asyncio.WriteTransport | None = None
+        self._closing = False
+
+    async def open(self) -> None:
+        """Takes the socket over."""
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=self._end)
+
+    async def ready(self) -> Ready:
+        """What the engine said when it was ready. Raises StartError when it cannot serve."""
+        answer = await self._first
+        if isinstance(answer, Failed):
+            raise StartError(answer.reason)
+        return answer
+
+    @property
+    def closed(self) -> bool:
+        """Whether the engine is gone, or was told to go."""
+        return self._closing
+
+    def send(self, message: ToEngine) -> None:
+        """Sends a message at once."""
+        if self._transport is not None and not self._closing:
+            self._transport.write(frame(message))
+
+    def submit(self, item: Item) -> None:
+        """Sends a sequence before the event loop next waits."""
+        if not self._items:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._items.append(item)
+
+    def cancel(self, id_: int) -> None:
+        """Sends a cancel, after every item submitted so far."""
+        self._flush()
+        self.send(Cancel([id_]))
+
+    def close(self) -> None:
+        """Closes the socket: the engine ends."""
+        self._closing = True
+        if self._transport is not None:
+            self._transport.close()
+
+    def _flush(self) -> None:
+        if self._items:
+            items, self._items = self._items, []
+            self.send(Submit(items))
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.WriteTransport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        for message in self._frames.feed(data):
+            if isinstance(message, News):
+                self.hear(message)
+            else:
+                assert isinstance(message, Ready | Failed)
+                self._first.set_result(message)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self._first.done():
+            self._first.set_result(Failed("its process ended before it was ready"))
+        if not self._closing:
+            self._closing = True
+            self.lost()
+
+
+class EngineProcess:
+    """A process that runs one engine, and the link to it."""
+
+    def __init__(self, start: Start, log_level: str) -> None:
+        ours, theirs = socket.socketpair()
+        command = [sys.executable, "-m", "service.engine_process", str(theirs.fileno()), log_level]
+        self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
+        ours.setblocking(False)
+        self.link = Link(ours)
+        self._start = start
+
+    async def open(self) -> Ready:
+        """Loads the bundle there. Raises StartError when it cannot be served."""
+        await self.link.open()
+        self.link.send(self._start)
+        return await self.link.ready()
+
+    def stop(self) -> None:
+        """Ends the process. Blocks for a moment; an engine that hangs is killed."""
+        self.link.close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()

@@ -1,0 +1,136 @@
+"""What the front and an engine process say to each other, in frames of msgpack. Plain data.
+
+Times are seconds of the monotonic clock, which all processes of a machine share.
+"""
+
+import struct
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import Struct, field
+
+from service.hypothesis import Hypothesis
+from service.options import Options
+from service.sequence import Outcome
+
+LENGTH = struct.Struct("!I")
+
+
+class Start(Struct, tag=True, array_like=True):
+    """To an engine: which bundle to serve, and how. Answered with Ready or Failed."""
+
+    folder: str
+    profile: str
+    device: str
+    rows: int
+    threads: int
+    encode_tokens: int
+
+
+class Item(Struct, array_like=True):
+    """One sequence on its way to an engine. `options` None: every default but the length."""
+
+    id: int
+    source_ids: list[int]
+    options: Options
+    deadline: float
+    arrived: float
+    priority: int
+    streams: bool
+
+
+class Submit(Struct, tag=True, array_like=True):
+    """To an engine: decode these."""
+
+    items: list[Item]
+
+
+class Cancel(Struct, tag=True, array_like=True):
+    """To an engine: the callers of these left."""
+
+    ids: list[int]
+
+
+class Abort(Struct, tag=True, array_like=True):
+    """To an engine: end everything inside, as drained."""
+
+
+class Ready(Struct, tag=True, array_like=True):
+    """From an engine: the golden cases passed. `difference`: the largest of a score, in natural-log units."""
+
+    device: str
+    difference: float
+    fallback: str  # why the CPU and not CUDA, under auto
+
+
+class Failed(Struct, tag=True, array_like=True):
+    """From an engine: it cannot serve the bundle."""
+
+    reason: str
+
+
+class Ended(Struct, array_like=True):
+    """How a sequence ended. `started` and `first_token` are 0 where it did not come so far.
+
+    `escalated`: it was a cascade, and went on to its beam.
+    """
+
+    id: int
+    outcome: Outcome
+    hypotheses: list[Hypothesis]
+    started: float
+    first_token: float
+    finished: float
+    escalated: bool = False
+
+
+class Progress(Struct, array_like=True):
+    """New tokens of a stream, never taken back, and their natural-log probabilities."""
+
+    id: int
+    tokens: list[int]
+    scores: list[float]
+
+
+class News(Struct, tag=True, array_like=True):
+    """From an engine: what happened since the last news. At most one a step."""
+
+    ended: list[Ended] = field(default_factory=list)
+    progress: list[Progress] = field(default_factory=list)
+    step_rows: list[int] = field(default_factory=list)
+    step_seconds: list[float] = field(default_factory=list)  # inside ONNX Runtime
+    encode_rows: list[int] = field(default_factory=list)
+    encode_seconds: list[float] = field(default_factory=list)
+    overhead_seconds: list[float] = field(default_factory=list)  # of a tick, outside ONNX Runtime
+
+
+ToEngine = Start | Submit | Cancel | Abort
+FromEngine = Ready | Failed | News
+_encoder = msgspec.msgpack.Encoder()
+
+
+def frame(message: ToEngine | FromEngine) -> bytes:
+    """A message with its length before it."""
+    data = _encoder.encode(message)
+    return LENGTH.pack(len(data)) + data
+
+
+class Frames:
+    """Cuts a stream of bytes into messages."""
+
+    def __init__(self, kind: object) -> None:
+        self._decoder: msgspec.msgpack.Decoder[object] = msgspec.msgpack.Decoder(kind)
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[object]:
+        """The messages that are complete with these bytes. Raises msgspec.DecodeError for nonsense."""
+        self._buffer += data
+        start = 0
+        while len(self._buffer) - start >= LENGTH.size:
+            begin = start + LENGTH.size
+            end = begin + LENGTH.unpack_from(self._buffer, start)[0]
+            if end > len(self._buffer):
+                break
+            yield self._decoder.decode(memoryview(self._buffer)[begin:end])
+            start = end
+        del self._buffer[:start]

@@ -1,0 +1,128 @@
+"""A server and its engine processes: profiles, several engines, and what happens when either is killed."""
+
+import asyncio
+import os
+import signal
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from bundle.reader import Bundle, read_bundle
+from chairlift import AsyncClient, Client, ServerError, Unavailable
+from tests.e2e.conftest import ServerProcess
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
+
+
+@pytest.fixture(scope="session")
+def bundle(tiny_bundle: Path) -> Bundle:
+    return read_bundle(tiny_bundle)
+
+
+def engines(server: ServerProcess) -> list[int]:
+    """Process ids of a server's engines."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (folder / "cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == server.process.pid and b"service.engine_process" in command:
+            found.append(int(folder.name))
+    return found
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or a zombie that nobody has buried."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+async def all_ended(pids: list[int]) -> None:
+    async with asyncio.timeout(10):
+        while not all(map(ended, pids)):  # noqa: ASYNC110 (other processes tell nobody)
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("profile", ["fp32", "int8"])
+@pytest.mark.parametrize("count", [1, 2])
+async def test_answers_are_the_golden_ones(serve, bundle, profile, count):
+    server = serve("--profile", profile, "--engines", str(count), "--max-rows", "4").ready()
+    assert len(engines(server)) == count
+    cases = bundle.golden.cases
+    async with AsyncClient(server.listen) as client:
+        calls = [client.generate([case.text]) for case in cases for _ in range(3)]
+        answers = [answer for (answer,) in await asyncio.gather(*calls)]
+    for case, answer in zip([case for case in cases for _ in range(3)], answers, strict=True):
+        assert list(answer.token_ids) == [token for token in case.target_ids if token]
+        tolerance = bundle.manifest.profile(profile).score_tolerance * len(case.target_ids)
+        assert answer.score == pytest.approx(case.score, abs=tolerance)
+    with urllib.request.urlopen(f"http://{server.http}/metrics") as response:
+        text = response.read().decode()
+    assert f'chairlift_rows{{model="tiny",version="1"}} {4.0 * count}' in text
+    assert f'profile="{profile}"' in text
+
+
+async def crowd(server: ServerProcess, victim: int, number: int) -> set[str]:
+    """Callers who go on until they are refused, and how; meanwhile a process is killed."""
+    refused: set[str] = set()
+    answered = asyncio.Event()
+    async with AsyncClient(server.listen) as client:
+
+        async def caller(length: int) -> None:
+            while True:
+                try:
+                    await client.generate(["a" * length])
+                    answered.set()
+                except (ServerError, Unavailable) as error:
+                    refused.add(error.code.name)
+                    return
+
+        callers = [asyncio.create_task(caller(1 + place % 20)) for place in range(40)]
+        await answered.wait()
+        os.kill(victim, number)
+        await asyncio.wait_for(asyncio.gather(*callers), 30)
+    return refused
+
+
+@pytest.mark.parametrize("count", [1, 2])
+async def test_an_engine_that_is_killed_ends_the_server_and_every_caller_hears_of_it(serve, count):
+    server = serve("--engines", str(count), "--max-rows", "4", "--drain-seconds", "5").ready()
+    pids = engines(server)
+    refused = await crowd(server, pids[0], signal.SIGKILL)
+    assert "INTERNAL" in refused and refused <= {"INTERNAL", "UNAVAILABLE"}
+    assert server.exit_status() == 1
+    await all_ended(pids)
+
+
+async def test_a_server_that_goes_on_is_not_ended(serve):
+    """Negative control: a signal that engines leave to the server."""
+    server = serve("--lame-duck-seconds", "0").ready()
+    (engine,) = engines(server)
+    os.kill(engine, signal.SIGTERM)
+    os.kill(engine, signal.SIGINT)
+    with Client(server.listen) as client:
+        assert len(client.generate(["abc"])) == 1
+    assert engines(server) == [engine]
+    server.terminate()
+    assert server.exit_status() == 0
+    await all_ended([engine])
+
+
+async def test_engines_end_with_a_server_that_is_killed(serve):
+    server = serve("--engines", "2").ready()
+    pids = engines(server)
+    server.process.kill()
+    await all_ended(pids)
+
+
+@pytest.mark.parametrize("options", [["--profile", "fp16"], ["--device", "cuda"]])
+async def test_what_cannot_start_leaves_no_process_behind(serve, options, bundle):
+    server = serve(*options, "--engines", "2")
+    assert server.exit_status() == 2
+    (line,) = server.lines
+    assert line.startswith("service: model tiny/1: ")

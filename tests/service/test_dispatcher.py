@@ -1,0 +1,231 @@
+"""The door: who is let in, which engine gets whom, and that everybody who was let in hears of his end."""
+
+import time
+
+import pytest
+
+from service.dispatcher import Dispatcher, Submission
+from service.errors import Draining, Overloaded
+from service.messages import Abort, Ended, Item, News, Progress
+from service.options import Options
+from service.rate import FinishRate
+from service.sequence import Outcome
+
+FAR = time.monotonic() + 100_000
+
+
+class Wire:
+    """A link whose other end is the test."""
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.cancelled: list[int] = []
+        self.sent: list[object] = []
+
+    def submit(self, item):
+        self.items.append(item)
+
+    def cancel(self, id_):
+        self.cancelled.append(id_)
+
+    def send(self, message):
+        self.sent.append(message)
+
+    def end(self, *ids, outcome=Outcome.EOS, busy=0.0):
+        """The engine says that these have ended, after so many seconds of work."""
+        ended = [Ended(id_, outcome, [], 1.0, 1.0, 1.0) for id_ in ids]
+        self.hear(News(ended=ended, step_seconds=[busy]))
+
+
+class Desk:
+    """A dispatcher, its wires, and what it told."""
+
+    def __init__(self, engines=1, rows=2, max_waiting=4) -> None:
+        self.wires = [Wire() for _ in range(engines)]
+        self.told: list[Submission] = []
+        self.heard: list[Submission] = []
+        self.crashes = 0
+        self.dispatcher = Dispatcher(self.wires, rows, max_waiting, self._hear, self._crash)
+
+    def _hear(self, news, ended):
+        self.heard += ended
+
+    def _crash(self):
+        self.crashes += 1
+
+    def submit(self, count=1, deadline=FAR, beam_size=1, streams=False) -> list[Submission]:
+        submissions = [
+            Submission([2], Options(9, beam_size=beam_size), deadline, self.told.append, 3, streams)
+            for _ in range(count)
+        ]
+        self.dispatcher.submit(submissions)
+        return submissions
+
+    @property
+    def load(self) -> list[int]:
+        return [len(wire.items) for wire in self.wires]
+
+
+def test_an_item_says_all_that_the_engine_needs():
+    desk = Desk()
+    before = time.monotonic()
+    (submission,) = desk.submit(streams=True)
+    (item,) = desk.wires[0].items
+    assert (item.id, item.source_ids, item.options, item.deadline, item.priority, item.streams) == (
+        *(submission.id, [2], Options(9), FAR, 3, True),
+    )
+    assert before <= item.arrived <= time.monotonic()
+
+
+def test_rows_first_then_the_queue_then_nothing():
+    desk = Desk(rows=2, max_waiting=4)
+    desk.submit(2)
+    assert (desk.dispatcher.running, desk.dispatcher.waiting) == (2, 0)
+    desk.submit(4)
+    assert (desk.dispatcher.running, desk.dispatcher.waiting, desk.dispatcher.inside) == (2, 4, 6)
+    with pytest.raises(Overloaded, match="full") as refusal:
+        desk.submit(1)
+    assert refusal.value.reason == "QUEUE_FULL"
+    desk.wires[0].end(1)
+    desk.submit(1)
+
+
+def test_a_call_comes_in_whole_or_not_at_all():
+    desk = Desk(rows=2, max_waiting=4)
+    with pytest.raises(Overloaded):
+        desk.submit(7)
+    assert desk.load == [0] and desk.dispatcher.inside == 0
+    desk.submit(6)
+
+
+def test_a_beam_counts_for_all_of_its_rows():
+    desk = Desk(rows=4, max_waiting=4)
+    desk.submit(1, beam_size=3)
+    assert (desk.dispatcher.running, desk.dispatcher.waiting) == (3, 0)
+    desk.submit(1, beam_size=4)
+    assert (desk.dispatcher.running, desk.dispatcher.waiting) == (4, 3)
+    with pytest.raises(Overloaded):
+        desk.submit(1, beam_size=2)
+    desk.wires[0].end(1)
+    assert (desk.dispatcher.running, desk.dispatcher.waiting) == (4, 0)
+    desk.wires[0].end(2)
+    assert (desk.dispatcher.running, desk.dispatcher.waiting) == (0, 0)
+
+
+def test_a_deadline_that_the_queue_would_outlast_is_refused_at_the_door():
+    desk = Desk(rows=1, max_waiting=100)
+    desk.submit(1)
+    desk.wires[0].end(1, busy=10.0)  # ten seconds each, so far
+    desk.submit(2)
+    with pytest.raises(Overloaded, match="longer than the deadline") as refusal:
+        desk.submit(1, deadline=time.monotonic() + 19)
+    assert refusal.value.reason == "DEADLINE_UNREACHABLE"
+    assert refusal.value.retry_seconds == pytest.approx(20)
+    desk.submit(1, deadline=time.monotonic() + 21)
+
+
+def test_an_idle_lift_refuses_no_deadline():
+    desk = Desk(rows=1, max_waiting=100)
+    desk.submit(1)
+    desk.wires[0].end(1, busy=10.0)
+    desk.submit(1, deadline=time.monotonic() + 0.01)
+
+
+@pytest.mark.parametrize(("engines", "rows", "beam_size"), [(1, 2, 2), (2, 1, 1)], ids=["beams", "engines"])
+def test_the_wait_is_counted_in_rows_of_all_engines(engines, rows, beam_size):
+    """A beam that ends frees all of its rows, and two engines free twice as many: two in ten seconds."""
+    desk = Desk(engines, rows, max_waiting=100)
+    desk.submit(engines, beam_size=beam_size)
+    for wire in desk.wires:
+        wire.end(*(item.id for item in wire.items), busy=10.0)
+    desk.submit(2 * engines, beam_size=beam_size)  # two have rows, two wait: it is the third that frees ours
+    with pytest.raises(Overloaded) as refusal:
+        desk.submit(1, deadline=time.monotonic())
+    assert refusal.value.retry_seconds == pytest.approx(15, rel=0.01)
+
+
+def test_the_less_loaded_engine_gets_the_next():
+    desk = Desk(engines=2, rows=8)
+    desk.submit(1, beam_size=4)
+    desk.submit(5)
+    assert desk.load == [2, 4]
+    ids = [item.id for wire in desk.wires for item in wire.items]
+    assert sorted(ids) == [1, 2, 3, 4, 5, 6], "each once, under a name of its own"
+    desk.wires[0].end(*(item.id for item in desk.wires[0].items))
+    before = desk.load
+    desk.submit(3)
+    assert [after - b for after, b in zip(desk.load, before, strict=True)] == [3, 0]
+
+
+def test_cancel_goes_to_the_engine_that_has_it_and_the_ended_are_left_alone():
+    desk = Desk(engines=2, rows=8)
+    first, second, third = desk.submit(3)
+    desk.wires[0].end(first.id)
+    desk.dispatcher.cancel([first, second, Submission([2], Options(9), FAR, desk.told.append)])
+    assert [wire.cancelled for wire in desk.wires] == [[], [second.id]]
+    assert desk.dispatcher.inside == 2, "inside until the engine says so"
+    desk.wires[1].end(second.id, outcome=Outcome.CANCELLED)
+    assert second.ended.outcome is Outcome.CANCELLED and third.ended is None
+
+
+def test_everybody_hears_of_his_end_once():
+    desk = Desk()
+    first, second = desk.submit(2)
+    desk.wires[0].end(second.id)
+    assert desk.told == desk.heard == [second] and first.ended is None
+    desk.wires[0].end(first.id, outcome=Outcome.FAILED)
+    assert desk.told == [second, first] and first.ended.outcome is Outcome.FAILED
+    assert desk.dispatcher.inside == 0
+
+
+def test_a_stream_hears_of_its_tokens_as_they_come():
+    desk = Desk()
+    (stream,) = desk.submit(streams=True)
+    desk.wires[0].hear(News(progress=[Progress(stream.id, [4, 5], [-0.1, -0.2])]))
+    desk.wires[0].hear(News(progress=[Progress(stream.id, [6], [-0.3])]))
+    assert (stream.tokens, stream.scores) == ([4, 5, 6], [-0.1, -0.2, -0.3])
+    assert desk.told == [stream, stream] and stream.ended is None and desk.heard == []
+
+
+def test_abort_lets_nobody_in_and_tells_every_engine():
+    desk = Desk(engines=2)
+    (inside,) = desk.submit(1)
+    desk.dispatcher.abort()
+    assert [wire.sent for wire in desk.wires] == [[Abort()]] * 2
+    with pytest.raises(Draining):
+        desk.submit(1)
+    desk.wires[0].end(inside.id, outcome=Outcome.DRAINED)
+    assert inside.ended.outcome is Outcome.DRAINED
+
+
+def test_an_engine_that_is_lost_answers_everybody_in_it_and_nobody_else():
+    desk = Desk(engines=2, rows=8)
+    lost, other, also_lost = desk.submit(3)
+    desk.wires[0].lost()
+    assert {s.ended.outcome for s in (lost, also_lost)} == {Outcome.FAILED}
+    assert sorted(s.id for s in desk.told) == [lost.id, also_lost.id]
+    assert desk.crashes == 1 and other.ended is None
+    with pytest.raises(Draining):
+        desk.submit(1)
+    desk.wires[1].end(other.id)
+    assert other.ended.outcome is Outcome.EOS and desk.dispatcher.inside == 0
+
+
+def test_an_engine_that_goes_on_is_not_lost():
+    """Negative control."""
+    desk = Desk()
+    desk.submit(1)
+    desk.wires[0].end(1)
+    assert desk.crashes == 0
+    desk.submit(1)
+
+
+def test_a_rate_counts_busy_time_alone():
+    rate = FinishRate()
+    assert rate.seconds_for(5) == 0, "nobody can tell yet"
+    for _ in range(100):
+        rate.observe(1.0, 2)
+    assert rate.seconds_for(4) == pytest.approx(2.0)
+    for _ in range(300):
+        rate.observe(1.0, 20)
+    assert rate.seconds_for(20) == pytest.approx(1.0, rel=0.5), "what was long ago counts less"
