@@ -1,12 +1,13 @@
-"""Calls whose answers are checked: each must be, byte for byte, what the same word got alone.
+"""Questions whose answers are known: each must be, byte for byte, what the same word got alone.
 
-The client neither builds nor parses messages while it measures: requests are made beforehand and answers
-compared as bytes, so that a call costs the client what an echo costs it.
+The answers are learnt beforehand, one word at a time, through gRPC's own client. Requests are made and
+responses compared as bytes, so that a measured call costs the client no message. Knows nothing of load.
 """
 
-import time
+import struct
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import grpc
 
@@ -14,81 +15,106 @@ from chairlift.v1 import seq2seq_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Seq2SeqService"].full_name
 CALL_SECONDS = 10
+PREFIX = struct.Struct(">BL")  # before each message: whether it is compressed, and its length
 
 
 @dataclass(frozen=True)
 class Question:
-    """One Generate call: its words, its message, and the message that must come back."""
+    """One call: its message and what must come back, both behind gRPC's five bytes."""
 
-    words: tuple[str, ...]
     request: bytes
     expected: bytes
+    words: int = 1
+    is_long: bool = False
 
 
-class Answers:
-    """Asks over one channel. `compared` and `wrong` count words; `failed` counts calls by their status."""
+class Book:
+    """Words and the answers that they get alone, from one server, with the same options for all."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._generate: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+    def __init__(self, channel: grpc.Channel, options: pb.DecodingOptions | None = None) -> None:
+        self._generate: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
             f"/{SERVICE}/Generate"
         )
-        self._stream = channel.unary_stream(
-            f"/{SERVICE}/GenerateStream",
-            request_serializer=pb.GenerateStreamRequest.SerializeToString,
-            response_deserializer=pb.GenerateStreamResponse.FromString,
-        )
+        self._options = options
         self._alone: dict[str, pb.GenerateResponse] = {}
-        self.compared = self.wrong = 0
-        self.failed: Counter[str] = Counter()
-        self.first_token_seconds: list[float] = []  # of every stream
 
-    async def learn(self, words: list[str]) -> None:
-        """Asks each word alone, one after the other: the answers that count. Raises AioRpcError."""
+    def learn(self, words: Iterable[str]) -> None:
+        """Asks each word alone, one after the other. Raises grpc.RpcError."""
         for word in words:
-            request = pb.GenerateRequest(inputs=[word]).SerializeToString()
-            response = await self._generate(request, timeout=CALL_SECONDS)
-            self._alone[word] = pb.GenerateResponse.FromString(response)
+            request = pb.GenerateRequest(inputs=[word], options=self._options).SerializeToString()
+            self._alone[word] = pb.GenerateResponse.FromString(self._generate(request, timeout=CALL_SECONDS))
 
-    def question(self, *words: str) -> Question:
-        """A call for words that were learnt."""
+    def text(self, word: str) -> str:
+        """The best answer to a word that was learnt."""
+        return self._alone[word].results[0].generation.hypotheses[0].text
+
+    def question(self, *words: str, is_long: bool = False) -> Question:
+        """A Generate call for words that were learnt."""
         first = self._alone[words[0]]
-        expected = pb.GenerateResponse(
-            model=first.model, results=[self._alone[word].results[0] for word in words]
-        )
-        request = pb.GenerateRequest(inputs=words)
-        return Question(words, request.SerializeToString(), expected.SerializeToString())
+        results = [self._alone[word].results[0] for word in words]
+        expected = pb.GenerateResponse(model=first.model, results=results).SerializeToString()
+        request = pb.GenerateRequest(inputs=words, options=self._options).SerializeToString()
+        return Question(framed(request), framed(expected), len(words), is_long)
 
-    async def ask(self, question: Question) -> None:
-        """One Generate call."""
-        try:
-            response = await self._generate(question.request, timeout=CALL_SECONDS)
-        except grpc.aio.AioRpcError as error:
-            self.failed[error.code().name] += 1
-            return
-        self.compared += len(question.words)
-        if response != question.expected:
-            self.wrong += differences(question.expected, response)
+    def stream_question(self, word: str) -> Question:
+        """A GenerateStream call for a word that was learnt. Expected is the result, its last message."""
+        alone = self._alone[word]
+        ended = pb.StreamResult(model=alone.model, generation=alone.results[0].generation)
+        expected = pb.GenerateStreamResponse(result=ended).SerializeToString()
+        request = pb.GenerateStreamRequest(input=word, options=self._options).SerializeToString()
+        return Question(framed(request), framed(expected))
 
-    async def ask_stream(self, word: str) -> None:
-        """One GenerateStream call; notes when its first message came."""
-        sent = time.perf_counter()
-        first, text, last = 0.0, "", pb.GenerateStreamResponse()
-        try:
-            async for last in self._stream(pb.GenerateStreamRequest(input=word), timeout=CALL_SECONDS):
-                first = first or time.perf_counter() - sent
-                text += last.tokens.text
-        except grpc.aio.AioRpcError as error:
-            self.failed[error.code().name] += 1
+
+@dataclass
+class Marks:
+    """What came back. `compared` and `wrong` count words; `failed` counts calls by gRPC's number."""
+
+    compared: int = 0
+    wrong: int = 0
+    failed: Counter[int] = field(default_factory=Counter)
+
+    def mark(self, question: Question, status: int, data: bytes) -> None:
+        """A call that ended with a status (-1: cut off) and these messages."""
+        if status:
+            self.failed[status] += 1
             return
-        self.first_token_seconds.append(first)
+        self.compared += question.words
+        if data != question.expected:
+            self.wrong += differences(question.expected, data)
+
+    def mark_stream(self, question: Question, status: int, data: bytes) -> None:
+        """The same for a stream: the result must be right, and the chunks must add up to its text."""
+        if status:
+            self.failed[status] += 1
+            return
         self.compared += 1
-        alone = self._alone[word].results[0].generation
-        self.wrong += last.result.generation != alone or text != alone.hypotheses[0].text
+        events = [pb.GenerateStreamResponse.FromString(message) for message in messages(data)]
+        text = "".join(event.tokens.text for event in events)
+        right = pb.GenerateStreamResponse.FromString(question.expected[PREFIX.size :])
+        whole = right.result.generation.hypotheses[0].text
+        self.wrong += not events or events[-1] != right or text != whole
 
 
-def differences(expected: bytes, response: bytes) -> int:
-    """How many words of a call got another answer; all of them where the model or their number differs."""
-    right, given = pb.GenerateResponse.FromString(expected), pb.GenerateResponse.FromString(response)
+def framed(message: bytes) -> bytes:
+    """A message as gRPC sends it: not compressed, its length before it."""
+    return PREFIX.pack(0, len(message)) + message
+
+
+def messages(data: bytes) -> list[bytes]:
+    """The messages of a response."""
+    found, place = [], 0
+    while place < len(data):
+        _, size = PREFIX.unpack_from(data, place)
+        place += PREFIX.size + size
+        found.append(data[place - size : place])
+    return found
+
+
+def differences(expected: bytes, data: bytes) -> int:
+    """How many words of a Generate call got another answer; all where the model or their number differs."""
+    right = pb.GenerateResponse.FromString(expected[PREFIX.size :])
+    found = messages(data)
+    given = pb.GenerateResponse.FromString(found[0]) if len(found) == 1 else pb.GenerateResponse()
     if right.model != given.model or len(right.results) != len(given.results):
         return len(right.results)
     return sum(a != b for a, b in zip(right.results, given.results, strict=True))

@@ -1,35 +1,57 @@
 """Load: closed loops, in which a caller waits for his answer, and open ones, in which nobody waits.
 
-Knows nothing of gRPC: a call is any coroutine function of one item. Times are seconds.
+Knows nothing of gRPC: a connection sends questions and returns the calls that have ended. Times are seconds.
 """
 
-import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from random import Random
-from typing import TypeVar
+from typing import Protocol
 
-Item = TypeVar("Item")
-Call = Callable[[Item], Awaitable[None]]
+from bench.answers import Question
+
 Clock = Callable[[], float]
+Mark = Callable[[Question, int, bytes], None]
 
 
-@dataclass(frozen=True)
-class ClosedRun:
-    """What a closed loop saw: each call's latency, and how long it all took."""
+class Call(Protocol):
+    """One call, as in bench/http2.py."""
 
-    latencies: list[float]
-    seconds: float
+    question: Question
+    sent: float
+    first: float
+    ended: float
+    status: int
+    data: bytes
 
 
-@dataclass(frozen=True)
-class OpenRun:
-    """What an open loop saw, call by call: from the planned time to the answer, and to the sending."""
+class Connection(Protocol):
+    """What a loop needs: `len` is the number of calls that have not ended."""
 
-    latencies: list[float]
-    delays: list[float]
+    def __len__(self) -> int: ...
+
+    def send(self, question: Question) -> Call:
+        """Begins a call."""
+
+    def receive(self, seconds: float | None = None) -> Sequence[Call]:
+        """Waits for calls to end, so long at most."""
+
+
+@dataclass
+class Run:
+    """The calls that ended within `seconds` of `began`. `delays`: how late each was sent."""
+
+    calls: list[Call] = field(default_factory=list)
+    began: float = 0.0
+    seconds: float = 0.0
+    delays: list[float] = field(default_factory=list)
+
+    @property
+    def latencies(self) -> list[float]:
+        """From when a call was sent, or was to be sent, to its end; of those sent since the run began."""
+        return [call.ended - call.sent for call in self.calls if call.sent >= self.began]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
@@ -50,46 +72,75 @@ def plan(rate: float, seconds: float, random: Random) -> list[float]:
     return times
 
 
-async def closed_loop(
-    call: Call[Item], items: Iterator[Item], in_flight: int, seconds: float, clock: Clock = time.perf_counter
-) -> ClosedRun:
-    """`in_flight` callers, each with his next item as soon as the last is answered."""
-    latencies: list[float] = []
-    began = clock()
+def closed_loop(
+    connection: Connection,
+    questions: Iterator[Question],
+    in_flight: int,
+    warm_up: float,
+    seconds: float,
+    mark: Mark,
+    begin: Callable[[], object] = lambda: None,
+    clock: Clock = time.perf_counter,
+) -> Run:
+    """`in_flight` callers, each with his next question as soon as the last is answered.
 
-    async def caller() -> None:
-        sent = clock()
-        while sent < began + seconds:
-            await call(next(items))
-            answered = clock()
-            latencies.append(answered - sent)
-            sent = answered
+    It ends with the questions, or with the time once each caller could have been answered twice. Calls count
+    that end after the warm-up, once `begin` has been called, and before the end.
+    """
+    run = Run()
+    warm = clock() + warm_up
+    stop = warm + seconds
+    over, whole = False, 0  # calls sent and ended since the run began
+    for _ in range(in_flight):
+        _send_next(connection, questions)
+    while len(connection):
+        for call in connection.receive():
+            mark(call.question, call.status, call.data)
+            call.data = b""
+            if run.began and not over:
+                run.calls.append(call)
+                run.seconds = call.ended - run.began
+                whole += call.sent >= run.began
+                over = call.ended >= stop and whole >= in_flight
+            if not run.began and call.ended >= warm:
+                begin()
+                run.began = clock()
+            if not over:
+                _send_next(connection, questions)
+    return run
 
-    await asyncio.gather(*(caller() for _ in range(in_flight)))
-    return ClosedRun(latencies, clock() - began)
+
+def _send_next(connection: Connection, questions: Iterator[Question]) -> None:
+    question = next(questions, None)
+    if question is not None:
+        connection.send(question)
 
 
-async def open_loop(
-    call: Call[Item], items: Sequence[Item], times: Sequence[float], clock: Clock = time.perf_counter
-) -> OpenRun:
-    """Sends item i at times[i], whoever still waits.
+def open_loop(
+    connection: Connection,
+    questions: Sequence[Question],
+    times: Sequence[float],
+    mark: Mark,
+    clock: Clock = time.perf_counter,
+) -> Run:
+    """Sends question i at times[i], whoever still waits.
 
     Latency counts from the planned time, so a server that stalls pays for all those who would have called
     meanwhile, and so does a client that sends late.
     """
-    latencies = [math.nan] * len(times)
-    delays: list[float] = []
-    began = clock()
-
-    async def one(index: int, planned: float) -> None:
-        await call(items[index])
-        latencies[index] = clock() - planned
-
-    async with asyncio.TaskGroup() as calls:
-        for index, offset in enumerate(times):
-            planned = began + offset
-            while (left := planned - (now := clock())) > 0:  # noqa: ASYNC110 - a timer may end early
-                await asyncio.sleep(left)
-            delays.append(now - planned)
-            calls.create_task(one(index, planned))
-    return OpenRun(latencies, delays)
+    run = Run(began=clock())
+    sent = 0
+    while sent < len(times) or len(connection):
+        now = clock()
+        while sent < len(times) and run.began + times[sent] <= now:
+            call = connection.send(questions[sent])
+            call.sent = run.began + times[sent]
+            run.delays.append(now - call.sent)
+            sent += 1
+        left = run.began + times[sent] - now if sent < len(times) else None
+        for call in connection.receive(left):
+            mark(call.question, call.status, call.data)
+            call.data = b""
+            run.calls.append(call)
+            run.seconds = call.ended - run.began
+    return run

@@ -1,78 +1,92 @@
-"""What is asked: words from a file, or made up of syllables; the same ones every time.
+"""What is asked of one repository's default model: words with known answers, in an order that a seed decides.
 
-Knows of the service only how long a word may be.
+Answers are learnt from one server and hold for every other that serves the same bundle.
 """
 
-import re
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from bench.answers import Answers, Question
+import grpc
 
-SEED = 20
-WORDS, LISTS, LONG_WORDS = 512, 128, 32
-LIST_WORDS = 32
-SHORT_LETTERS, LONG_LETTERS = 8, 25
+from bench.answers import Book, Question
+from bench.words import SEED, choose
+from chairlift.v1 import seq2seq_pb2 as pb
+from chairlift.v1 import seq2seq_pb2_grpc
 
-# Syllables: how they begin, what is in the middle, how they end.
-ONSETS: list[str] = re.findall(
-    r"\w+", "b br ch d dr f fl g gr h j k kl l m n p pr qu r s sh sk sl st t th tr v w z"
-)
-NUCLEI: list[str] = re.findall(r"\w+", "a ai au e ea ee i ie o oa oo ou u y")
-CODAS: list[str] = ["", "", "", *re.findall(r"\w+", "ck l ld ll m n nd ng nt r rd rn s ss st t x")]
-
-
-@dataclass(frozen=True)
-class Material:
-    """Questions whose answers are known."""
-
-    words: list[str]
-    questions: list[Question]  # of one word each
-    lists: list[Question]  # of LIST_WORDS each
-    short: list[Question]
-    long: list[Question]
+WORDS = 2048
+LISTS = 64  # different ones of a size
+LONG_STEPS = 200
+LONG_WORDS = 32
+LONG_SHARE = 0.05
+BEAM_WORDS = 256
 
 
-async def prepare(answers: Answers, words: list[str], max_letters: int) -> Material:
-    """Chooses among words, made-up ones where there are none, and learns their answers.
+class Questions:
+    """Asks over a channel of gRPC's own, before anything is measured. Raises grpc.RpcError, ValueError."""
 
-    Raises ValueError where none of them suits, AioRpcError where the server refuses one.
-    """
-    random = Random(SEED)
-    usable = [word for word in words or [invent(random) for _ in range(WORDS)] if len(word) <= max_letters]
-    if not any(len(word) <= SHORT_LETTERS for word in usable):
-        raise ValueError(f"no words of at most {min(SHORT_LETTERS, max_letters)} letters to ask")
-    chosen = sorted(set(random.choices(usable, k=WORDS)))
-    long = [invent_long(random, min(LONG_LETTERS, max_letters)) for _ in range(LONG_WORDS)]
-    await answers.learn([*chosen, *long])
-    return Material(
-        words=chosen,
-        questions=[answers.question(word) for word in chosen],
-        lists=[answers.question(*random.choices(chosen, k=LIST_WORDS)) for _ in range(LISTS)],
-        short=[answers.question(word) for word in chosen if len(word) <= SHORT_LETTERS],
-        long=[answers.question(word) for word in long],
-    )
+    def __init__(self, address: str, words: Path | None, count: int = WORDS) -> None:
+        self._channel = grpc.insecure_channel(address)
+        stub = seq2seq_pb2_grpc.Seq2SeqServiceStub(self._channel)
+        self.model: pb.Model = stub.GetModel(pb.GetModelRequest()).model
+        self.words = choose(words, count, self.model.limits.max_source_length)
+        self._book = Book(self._channel)
+        self._book.learn(self.words)
+        self.single = [self._book.question(word) for word in self.words]
+
+    def lists(self, size: int) -> list[Question]:
+        """Calls of so many words."""
+        random = Random(SEED)
+        return [self._book.question(*random.choices(self.words, k=size)) for _ in range(LISTS)]
+
+    def streams(self) -> list[Question]:
+        """One stream a word."""
+        return [self._book.stream_question(word) for word in self.words]
+
+    def beams(self, size: int) -> list[Question]:
+        """One word a call, decoded with so many beams."""
+        book = Book(self._channel, pb.DecodingOptions(beam_size=size))
+        chosen = self.words[:BEAM_WORDS]
+        book.learn(chosen)
+        return [book.question(word) for word in chosen]
+
+    def mixed(self) -> list[Question]:
+        """One word a call, of which some take LONG_STEPS steps, however short the word."""
+        book = Book(self._channel, pb.DecodingOptions(min_length=LONG_STEPS, max_length=LONG_STEPS))
+        chosen = self.words[:LONG_WORDS]
+        book.learn(chosen)
+        long = [book.question(word, is_long=True) for word in chosen]
+        random = Random(SEED)
+        count = 8 * len(self.single)
+        return [random.choice(long if random.random() < LONG_SHARE else self.single) for _ in range(count)]
+
+    def describe(self) -> str:
+        """The model in a line."""
+        model, reference = self.model, self.model.reference
+        return (
+            f"{reference.name}, version {reference.version}, digest {reference.digest[:12]}, "
+            f"{model.architecture.parameters:,} weights, {model.profile} on {model.device}"
+        )
+
+    def typical(self) -> list[str]:
+        """Four words, of lengths that an eighth, three, five and seven eighths of all do not exceed."""
+        by_length = sorted(self.words, key=len)
+        return [by_length[len(by_length) * eighth // 8] for eighth in (1, 3, 5, 7)]
+
+    def request(self, word: str) -> bytes:
+        """The message that asks one word."""
+        return self._book.question(word).request
+
+    def answer(self, word: str) -> str:
+        """The target text of a word."""
+        return self._book.text(word)
+
+    def close(self) -> None:
+        """Hangs up."""
+        self._channel.close()
 
 
-def read_words(path: Path) -> list[str]:
-    """The words of a file, each once: one a line, or the first column of a tab-separated one."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return list(dict.fromkeys(word for line in lines if (word := line.partition("\t")[0].strip())))
-
-
-def invent(random: Random) -> str:
-    """A word of one to three syllables that could be English: between seven and eight letters."""
-    return "".join(_syllable(random) for _ in range(random.choice((1, 2, 2, 2, 3))))
-
-
-def invent_long(random: Random, letters: int) -> str:
-    """A word of exactly so many letters."""
-    word = ""
-    while len(word) < letters:
-        word += _syllable(random)
-    return word[:letters]
-
-
-def _syllable(random: Random) -> str:
-    return random.choice(ONSETS) + random.choice(NUCLEI) + random.choice(CODAS)
+def endless(questions: list[Question]) -> Iterator[Question]:
+    """The questions in an order that the seed decides, again and again."""
+    return itertools.cycle(Random(SEED).choices(questions, k=8 * len(questions)))

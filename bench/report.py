@@ -1,103 +1,78 @@
-"""The run on paper: results.json with every figure, RESULTS.md with those that matter, and the machine."""
+"""The run on paper: results.json with every figure, RESULTS.md with those that matter.
 
-import importlib.metadata
-import json
-import os
-import platform
-import shlex
-import time
-from pathlib import Path
-
-VERSIONS = ("grpcio", "uvloop", "protobuf", "onnxruntime", "numpy", "tokenizers")
-
-# What it is, its key, and the echo's key that it is set against.
-ROWS = (
-    ("one word a call, 1 in flight: calls/s", "unary.rps_1", "echo.rps_1"),
-    ("— median, ms", "unary.p50_ms_1", "echo.p50_ms_1"),
-    ("— 99th percentile, ms", "unary.p99_ms_1", "echo.p99_ms_1"),
-    ("— server CPU, µs a call", "unary.cpu_us_1", "echo.cpu_us_1"),
-    ("one word a call, 64 in flight: calls/s", "unary.rps_64", "echo.rps_64"),
-    ("— median, ms", "unary.p50_ms_64", "echo.p50_ms_64"),
-    ("— 99th percentile, ms", "unary.p99_ms_64", "echo.p99_ms_64"),
-    ("— server CPU, µs a call", "unary.cpu_us_64", "echo.cpu_us_64"),
-    ("— client CPU, µs a call", "unary.client_cpu_us_64", "echo.client_cpu_us_64"),
-    ("— rows in a step, mean", "unary.mean_step_rows", ""),
-    ("32 words a call, 16 in flight: words/s", "list32.words_s", "echo.rps_64"),
-    ("— median of a call, ms", "list32.p50_ms", ""),
-    ("— 99th percentile of a call, ms", "list32.p99_ms", ""),
-    ("— server CPU, µs a word", "list32.cpu_us", "echo.cpu_us_64"),
-    ("— rows in a step, mean", "list32.mean_step_rows", ""),
-    ("stream, 1 in flight: first token, median, ms", "stream.first_token_p50_ms", "echo.p50_ms_1"),
-    ("— first token, 99th percentile, ms", "stream.first_token_p99_ms", "echo.p99_ms_1"),
-    ("— whole stream, median, ms", "stream.p50_ms", ""),
-    ("open loop at half the capacity: planned calls/s", "open.planned_rps", ""),
-    ("— median from the planned time, ms", "open.p50_ms", ""),
-    ("— 99th percentile, ms", "open.p99_ms", ""),
-    ("— of which the client sent late, median, ms", "open.sent_late_p50_ms", ""),
-    ("— of which the client sent late, 99th percentile, ms", "open.sent_late_p99_ms", ""),
-    ("— rows in a step, mean", "open.mean_step_rows", ""),
-    ("short words alone, open loop: median, ms", "mix.alone_short_p50_ms", ""),
-    ("— 99th percentile, ms", "mix.alone_short_p99_ms", ""),
-    ("short words beside 5 % long ones: median, ms", "mix.short_p50_ms", ""),
-    ("— 99th percentile, ms", "mix.short_p99_ms", ""),
-    ("— 99th percentile, times that alone", "mix.short_p99_ratio", ""),
-)
-
-NOTES = """\
-Server and client share the machine and its cores. Both servers are single processes on loopback, on
-grpc.aio and uvloop; the same client drives both, one after the other, over one connection each. A ratio
-divides Chairlift's figure by the echo's. CPU is processor time, user and system. The open loops send at
-planned moments (Poisson) and count from them, so that their latencies hold what the client sent late.
-Short words are asked at the same moments alone and with 5 % of them replaced by 25-letter ones, by
-turns. Every answer was compared, byte for byte, with what the same word got alone beforehand.
+Knows the keys of figures, and nothing of how they are measured. A row whose figures are missing is left out.
 """
 
+import json
+from pathlib import Path
 
-def machine() -> dict[str, str]:
-    """What the run ran on. Holds no path and no host name."""
-    versions = {name: _version(name) for name in VERSIONS}
-    return {
-        "CPU": f"{_cpu_model()}, {len(os.sched_getaffinity(0))} of {os.cpu_count()} cores for this run",
-        "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB",
-        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
-        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
-        "load before": " ".join(f"{load:.2f}" for load in os.getloadavg()),
-        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-    }
+from bench.tables import NOTES, TABLES, Row
+
+Figures = dict[str, float]
 
 
-def command_line(arguments: list[str]) -> str:
-    """The command of this run; of an absolute path, its last part alone."""
-    shown = [Path(word).name if word.startswith("/") else word for word in arguments]
-    return shlex.join(["python", "-m", "bench", *shown])
-
-
-def write(folder: Path, arguments: list[str], about: dict[str, str], figures: dict[str, float]) -> str:
-    """Writes both files into a folder, and returns the page."""
-    page = results_page(command_line(arguments), about, figures)
+def write(folder: Path, page: str, about: dict[str, str], figures: Figures) -> None:
+    """Writes both files into a folder."""
     (folder / "RESULTS.md").write_text(page, encoding="utf-8")
     rounded = {key: value if isinstance(value, int) else round(value, 4) for key, value in figures.items()}
-    (folder / "results.json").write_text(json.dumps(rounded, indent=2, sort_keys=True) + "\n")
-    return page
+    text = json.dumps({**about, **rounded}, indent=2, sort_keys=True)
+    (folder / "results.json").write_text(text + "\n", encoding="utf-8")
 
 
-def results_page(command: str, about: dict[str, str], figures: dict[str, float]) -> str:
+def results_page(command: str, about: dict[str, str], figures: Figures) -> str:
     """The figures as a page of Markdown."""
     lines = ["# What it costs", "", f"    {command}", ""]
     lines += [f"- {name}: {value}" for name, value in about.items()]
-    lines += ["", "| | echo | Chairlift | ratio |", "| --- | ---: | ---: | ---: |"]
-    for label, key, floor in ROWS:
-        value = figures[key]
-        against = (_number(figures[floor]), _number(value / figures[floor])) if floor else ("", "")
-        lines.append(f"| {label} | {against[0]} | {_number(value)} | {against[1]} |")
+    for title, left, right, rows in TABLES:
+        lines += _table(title, left, right, [row for row in rows if row.key in figures], figures)
+    lines += _offline(figures)
     lines += [
         "",
-        f"Wrong answers: **{figures['wrong_answers']:,}** of {figures['answers_compared']:,} compared. "
+        "## Was it right",
+        "",
+        f"Wrong answers: **{figures['wrong_answers']:,}** of {figures['answers_compared']:,} words compared. "
         f"Failed calls: **{figures['failed_calls']:,}**.",
-        f"Other processes took {figures['others_cpu_percent']:.1f} % of the machine meanwhile.",
+        f"Other processes took {figures['others_cpu_percent']:.1f} % of the machine meanwhile; "
+        f"the run took {figures['run_seconds']:.0f} s.",
         "",
     ]
     return "\n".join(lines) + "\n" + NOTES
+
+
+def _table(title: str, left: str, right: str, rows: list[Row], figures: Figures) -> list[str]:
+    if not rows:
+        return []
+    lines = ["", f"## {title}", "", f"| | {left} | {right} | ratio |", "| --- | ---: | ---: | ---: |"]
+    for row in rows:
+        value, against = figures[row.key], figures.get(row.against)
+        cells = ("", "") if against is None else (_number(against), _number(value / against))
+        lines.append(f"| {row.label} | {cells[0]} | {_number(value)} | {cells[1]} |")
+    return lines
+
+
+def _offline(figures: Figures) -> list[str]:
+    """Words, steps and floors for each profile and number of rows; and the loop that others would write."""
+    points = [key.removeprefix("offline.words_s.") for key in figures if key.startswith("offline.words_s.")]
+    if not points:
+        return []
+    lines = ["", "## Without a server, one thread", ""]
+    lines += ["| profile | rows | words/s | a step, µs | its matrix products, µs | ratio |"]
+    lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+    for point in points:
+        profile, _, rows = point.partition(".")
+        words = figures[f"offline.words_s.{point}"]
+        step, floor = figures[f"engine.step_us.{point}"], figures[f"floor.step_us.{point}"]
+        cells = (profile, rows, *map(_number, (words, step, floor, step / floor)))
+        lines.append(f"| {' | '.join(cells)} |")
+    batches = sorted(int(key.rpartition(".")[2]) for key in figures if key.startswith("dynamic.words_s."))
+    for batch in batches:
+        rate = _number(figures[f"dynamic.words_s.{batch}"])
+        lines.append(f"| dynamic int8, plain loop | {batch} | {rate} | | | |")
+    if "dynamic.words_s" in figures:
+        best = max(figures[f"offline.words_s.{point}"] for point in points)
+        ratio = _number(best / figures["dynamic.words_s"])
+        lines += ["", f"Chairlift's best over the plain loop's best: **{ratio}**."]
+    return lines
 
 
 def _number(value: float) -> str:
@@ -105,17 +80,3 @@ def _number(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "absent"
-
-
-def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()

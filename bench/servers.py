@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-READY_SECONDS = 60
+READY_SECONDS = 120
 STOP_SECONDS = 20
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Server:
@@ -27,9 +28,18 @@ class Server:
         self.http = ready.get("http", "")
 
     def cpu_seconds(self) -> float:
-        """Processor time of all its threads so far, user and system."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")  # utime, stime: proc(5)
+        """Processor time so far, user and system, of the server's process and all below it."""
+        return sum(_cpu_seconds(_stat(pid)) for pid in family(self.pid))
+
+    def memory(self) -> tuple[float, float]:
+        """MiB that its processes hold in memory: each page for each process; and shared pages in parts."""
+        resident = shared_out = 0
+        for pid in family(self.pid):
+            for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                name, _, value = line.partition(":")
+                resident += int(value.split()[0]) if name == "Rss" else 0
+                shared_out += int(value.split()[0]) if name == "Pss" else 0
+        return resident / 1024, shared_out / 1024
 
     def steps(self) -> tuple[float, float]:
         """Decoder steps so far, and rows in all of them together. Zeros where there are no metrics."""
@@ -40,12 +50,34 @@ class Server:
         return total(text, "chairlift_step_rows_count"), total(text, "chairlift_step_rows_sum")
 
 
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            children.setdefault(int(_stat(int(path.name))[1]), []).append(int(path.name))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended meanwhile
+    found = [pid]
+    for member in found:
+        found += children.get(member, [])
+    return found
+
+
+def _stat(pid: int) -> list[str]:
+    """A process's state, its parent and so on: proc(5), from the third field."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _cpu_seconds(stat: list[str]) -> float:
+    return (int(stat[11]) + int(stat[12])) / TICKS  # utime, stime
+
+
 def machine_seconds() -> tuple[float, float]:
     """Processor time that the whole machine has been busy, and idle, since it started: all cores together."""
     times = [int(field) for field in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
     idle = times[3] + times[4]  # idle, iowait: proc(5)
-    ticks = os.sysconf("SC_CLK_TCK")
-    return (sum(times) - idle) / ticks, idle / ticks
+    return (sum(times) - idle) / TICKS, idle / TICKS
 
 
 def total(metrics: str, name: str) -> float:

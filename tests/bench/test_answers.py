@@ -1,13 +1,14 @@
 """Answers that differ are counted, over the real wire."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
 import pytest
 
-from bench.answers import SERVICE, Answers, differences
+from bench.answers import SERVICE, Book, Marks, differences, framed, messages
+from bench.http2 import Connection
 from chairlift.v1 import seq2seq_pb2 as pb
 from chairlift.v1 import seq2seq_pb2_grpc
 
@@ -21,53 +22,63 @@ class Speller(seq2seq_pb2_grpc.Seq2SeqServiceServicer):
         text = " ".join(word) + ("?" if self.drunk and "x" in word else "")
         return pb.Result(generation=pb.Generation(hypotheses=[pb.Hypothesis(text=text)]))
 
-    async def Generate(self, request: pb.GenerateRequest, context: Any) -> pb.GenerateResponse:  # noqa: N802
+    def Generate(self, request: pb.GenerateRequest, context: Any) -> pb.GenerateResponse:  # noqa: N802
         if self.shut:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
         return pb.GenerateResponse(results=[self.result(word) for word in request.inputs])
 
-    async def GenerateStream(self, request: pb.GenerateStreamRequest, _: Any) -> Any:  # noqa: N802
+    def GenerateStream(self, request: pb.GenerateStreamRequest, _: Any) -> Any:  # noqa: N802
         generation = self.result(request.input).generation
-        yield pb.GenerateStreamResponse(tokens=pb.TokenChunk(text=generation.hypotheses[0].text))
-        yield pb.GenerateStreamResponse(result=pb.StreamResult(generation=generation))
+        for letter in generation.hypotheses[0].text:
+            yield pb.GenerateStreamResponse(tokens=pb.TokenChunk(text=letter))
+        ended = pb.StreamResult(model=pb.ModelReference(), generation=generation)
+        yield pb.GenerateStreamResponse(result=ended)
 
 
-@asynccontextmanager
-async def answers_of(speller: Speller) -> AsyncIterator[Answers]:
-    server = grpc.aio.server()
-    seq2seq_pb2_grpc.add_Seq2SeqServiceServicer_to_server(speller, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            answers = Answers(channel)
-            await answers.learn(["ab", "xy"])
-            yield answers
-    finally:
-        await server.stop(0)
+@pytest.fixture
+def speller() -> Iterator[tuple[Speller, str]]:
+    servicer = Speller()
+    with ThreadPoolExecutor(2) as pool:
+        server = grpc.server(pool, options=[("grpc.so_reuseport", 0)])
+        seq2seq_pb2_grpc.add_Seq2SeqServiceServicer_to_server(servicer, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        yield servicer, f"127.0.0.1:{port}"
+        server.stop(0).wait()
+
+
+def marks_of(address: str, servicer: Speller, drunk: bool = False, shut: bool = False) -> Marks:
+    """Learns sober, then asks two words, alone, together and as streams."""
+    with grpc.insecure_channel(address) as channel:
+        book = Book(channel)
+        book.learn(["ab", "xy"])
+    servicer.drunk, servicer.shut = drunk, shut
+    marks = Marks()
+    calls = {"Generate": [["ab"], ["xy"], ["ab", "xy", "ab"]], "GenerateStream": [["ab"], ["xy"]]}
+    for method, asked in calls.items():
+        with Connection(address, f"/{SERVICE}/{method}") as connection:
+            for words in asked:
+                stream = method == "GenerateStream"
+                connection.send(book.stream_question(*words) if stream else book.question(*words))
+            while len(connection):
+                for call in connection.receive():
+                    (marks.mark_stream if stream else marks.mark)(call.question, call.status, call.data)
+    return marks
 
 
 @pytest.mark.parametrize(("drunk", "wrong"), [(False, 0), (True, 3)])
-async def test_a_changed_answer_is_counted(drunk: bool, wrong: int) -> None:
-    speller = Speller()
-    async with answers_of(speller) as answers:
-        speller.drunk = drunk
-        for words in (["ab"], ["xy"], ["ab", "xy", "ab"]):
-            await answers.ask(answers.question(*words))
-        await answers.ask_stream("ab")
-        await answers.ask_stream("xy")
-        assert (answers.compared, answers.wrong) == (7, wrong)
-        assert len(answers.first_token_seconds) == 2
-        assert not answers.failed
+def test_a_changed_answer_is_counted(speller: tuple[Speller, str], drunk: bool, wrong: int) -> None:
+    servicer, address = speller
+    marks = marks_of(address, servicer, drunk=drunk)
+    assert (marks.compared, marks.wrong) == (7, wrong)
+    assert not marks.failed
 
 
-async def test_a_refused_call_is_counted_and_not_compared() -> None:
-    speller = Speller()
-    async with answers_of(speller) as answers:
-        speller.shut = True
-        await answers.ask(answers.question("ab"))
-        assert answers.failed == {"RESOURCE_EXHAUSTED": 1}
-        assert answers.compared == 0
+def test_a_refused_call_is_counted_and_not_compared(speller: tuple[Speller, str]) -> None:
+    servicer, address = speller
+    marks = marks_of(address, servicer, shut=True)
+    assert marks.failed == {8: 3}
+    assert marks.compared == 2  # the streams
 
 
 def test_the_service_is_called_by_its_name() -> None:
@@ -78,6 +89,12 @@ def test_every_word_of_another_model_differs() -> None:
     right = pb.GenerateResponse(results=[Speller().result("ab"), Speller().result("xy")])
     other = pb.GenerateResponse(model=pb.ModelReference(version=2), results=right.results)
     short = pb.GenerateResponse(results=right.results[:1])
-    assert differences(right.SerializeToString(), right.SerializeToString()) == 0
-    assert differences(right.SerializeToString(), other.SerializeToString()) == 2
-    assert differences(right.SerializeToString(), short.SerializeToString()) == 2
+    expected = framed(right.SerializeToString())
+    for response, wrong in ((right, 0), (other, 2), (short, 2)):
+        assert differences(expected, framed(response.SerializeToString())) == wrong
+    assert differences(expected, b"") == 2
+    assert differences(expected, expected + expected) == 2
+
+
+def test_messages_are_cut_where_they_end() -> None:
+    assert messages(framed(b"a") + framed(b"") + framed(b"bc")) == [b"a", b"", b"bc"]

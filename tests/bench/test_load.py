@@ -1,13 +1,17 @@
 """Percentiles, plans and loops, against answers worked out by hand."""
 
-import asyncio
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from random import Random
 
 import pytest
 
+from bench.answers import Question
+from bench.http2 import Call
 from bench.load import closed_loop, open_loop, percentile, plan
+
+QUESTION = Question(b"request", b"answer")
 
 
 class Gaps(Random):
@@ -23,9 +27,39 @@ class Gaps(Random):
         return next(self.gaps)
 
 
-def clock_of(*times: float) -> Callable[[], float]:
-    readings: Iterator[float] = iter(times)
-    return lambda: next(readings)
+@dataclass
+class Line:
+    """A connection whose time goes on only while it is waited on: each call takes `seconds`, one by one."""
+
+    seconds: float
+    now: float = 100.0
+    inside: list[Call] = field(default_factory=list)
+    most: int = 0
+
+    def clock(self) -> float:
+        return self.now
+
+    def __len__(self) -> int:
+        return len(self.inside)
+
+    def send(self, question: Question) -> Call:
+        self.inside.append(Call(question, self.now))
+        self.most = max(self.most, len(self.inside))
+        return self.inside[-1]
+
+    def receive(self, seconds: float | None = None) -> list[Call]:
+        if not self.inside or (seconds is not None and seconds < self.seconds):
+            assert seconds is not None, "nothing to wait for"
+            self.now += seconds
+            return []
+        self.now += self.seconds
+        call = self.inside.pop(0)
+        call.ended, call.status, call.data = self.now, 0, b"answer"
+        return [call]
+
+
+def nobody(_: Question, __: int, ___: bytes) -> None:
+    pass
 
 
 @pytest.mark.parametrize(
@@ -66,59 +100,70 @@ def test_a_plan_has_the_rate_and_the_spread_of_a_poisson_process() -> None:
     assert times != plan(1000.0, 10.0, Random(2))
 
 
-async def test_an_open_loop_counts_from_the_planned_time() -> None:
-    async def call(_: str) -> None:
-        pass
-
-    # Begun at 100. The first is due at 101, sent at 103, answered at 106; the second 102, 104, 109.
-    clock = clock_of(100.0, 103.0, 104.0, 106.0, 109.0)
-    run = await open_loop(call, ["a", "b"], [1.0, 2.0], clock)
-    assert run.delays == [2.0, 2.0]
-    assert run.latencies == [5.0, 7.0]
+def test_a_closed_loop_keeps_so_many_in_flight() -> None:
+    line = Line(1.0)
+    run = closed_loop(line, itertools.repeat(QUESTION), 3, 0.0, 20.0, nobody, clock=line.clock)
+    assert line.most == 3
+    assert set(run.latencies) == {3.0}
+    assert len(run.calls) / run.seconds == 1.0
 
 
-async def test_an_open_loop_does_not_wait_for_answers() -> None:
-    third_sent = asyncio.Event()
-
-    async def call(item: int) -> None:
-        if item == 2:
-            third_sent.set()
-        await third_sent.wait()
-
-    run = await asyncio.wait_for(open_loop(call, [0, 1, 2], [0.0, 0.0, 0.0]), 10)
-    assert len(run.latencies) == 3
-
-
-async def test_a_closed_loop_does_wait() -> None:
-    third_sent, sent = asyncio.Event(), []
-
-    async def call(item: int) -> None:
-        sent.append(item)
-        if item == 2:
-            third_sent.set()
-        await third_sent.wait()
-
-    loop = asyncio.create_task(closed_loop(call, itertools.count(), 2, 60.0))
-    for _ in range(20):
-        await asyncio.sleep(0)
-    assert sent == [0, 1]
-    loop.cancel()
+def test_what_ends_in_the_warm_up_or_after_the_end_does_not_count() -> None:
+    line = Line(1.0)
+    begun: list[float] = []
+    run = closed_loop(
+        line, itertools.repeat(QUESTION), 1, 4.0, 6.0, nobody, lambda: begun.append(line.now), line.clock
+    )
+    assert begun == [104.0]
+    assert [call.ended for call in run.calls] == [105.0, 106.0, 107.0, 108.0, 109.0, 110.0]
+    assert run.seconds == 6.0
+    assert line.now == 110.0
 
 
-async def test_a_closed_loop_times_each_call_and_stops() -> None:
-    inside, most = 0, 0
+def test_a_call_that_was_under_way_counts_for_the_rate_alone() -> None:
+    line = Line(1.0)
+    run = closed_loop(line, itertools.repeat(QUESTION), 4, 2.0, 10.0, nobody, clock=line.clock)
+    assert len(run.calls) - len(run.latencies) == 3
 
-    async def call(_: int) -> None:
-        nonlocal inside, most
-        inside += 1
-        most = max(most, inside)
-        await asyncio.sleep(0)
-        inside -= 1
 
-    # Begins at 0; one caller begins at 0, answers come at 1, 3 and 6, and at 6 five seconds are over.
-    run = await closed_loop(call, itertools.count(), 1, 5.0, clock_of(0.0, 0.0, 1.0, 3.0, 6.0, 6.5))
-    assert run.latencies == [1.0, 2.0, 3.0]
-    assert run.seconds == 6.5
-    assert most == 1
-    await closed_loop(call, itertools.count(), 3, 0.01)
-    assert most == 3
+def test_a_closed_loop_waits_until_each_caller_was_answered_since_it_began() -> None:
+    line = Line(1.0)
+    run = closed_loop(line, itertools.repeat(QUESTION), 4, 1.0, 0.5, nobody, clock=line.clock)
+    assert len(run.latencies) == 4
+
+
+def test_a_closed_loop_ends_with_its_questions() -> None:
+    line = Line(1.0)
+    marked: list[int] = []
+    mark: Callable[[Question, int, bytes], None] = lambda _, status, __: marked.append(status)  # noqa: E731
+    questions: Iterator[Question] = iter([QUESTION] * 5)
+    run = closed_loop(line, questions, 2, 0.0, float("inf"), mark, clock=line.clock)
+    assert marked == [0] * 5
+    assert len(run.calls) / run.seconds == 1.0
+
+
+def test_an_open_loop_counts_from_the_planned_time() -> None:
+    line = Line(3.0)
+    # Due at 101, 102 and 111. While the first is waited for, nothing is sent: the second leaves at 104.
+    run = open_loop(line, [QUESTION] * 3, [1.0, 2.0, 11.0], nobody, line.clock)
+    assert run.latencies == [3.0 + 1.0, 7.0 - 1.0, 3.0]
+    assert run.delays == [0.0, 0.0, 0.0]
+
+
+def test_an_open_loop_pays_for_what_it_sends_late() -> None:
+    class Busy(Line):
+        """Does not come back before somebody is answered."""
+
+        def receive(self, seconds: float | None = None) -> list[Call]:
+            return super().receive(None if self.inside else seconds)
+
+    line = Busy(3.0)
+    run = open_loop(line, [QUESTION] * 2, [1.0, 2.0], nobody, line.clock)
+    assert run.delays == [0.0, 2.0]
+    assert run.latencies == [3.0, 5.0]
+
+
+def test_an_open_loop_does_not_wait_for_answers() -> None:
+    line = Line(9.0)
+    open_loop(line, [QUESTION] * 5, [1.0, 2.0, 3.0, 4.0, 5.0], nobody, line.clock)
+    assert line.most == 5
