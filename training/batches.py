@@ -3,6 +3,7 @@
 Knows nothing of files or models.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,29 +11,56 @@ import torch
 from torch import Tensor, nn
 
 from training.data import Examples
+from training.recipe import Training
 
 IGNORED = -100  # the label of a padded position
 
 
-def batch_order(
-    examples: Examples, batch_size: int, bucket_width: int, seed: int, epoch: int
-) -> list[np.ndarray]:
-    """Indices of each batch of an epoch: a pure function of its arguments.
+def updates(examples: Examples, options: Training, epoch: int) -> list[list[np.ndarray]]:
+    """Indices of the batches of each update of an epoch, counted from 0: a pure function of its arguments.
 
     Sources in one batch share a length bucket (`bucket_width` lengths wide; 1: no padding at all), and
-    targets there are of similar length.
+    targets there are of similar length. Every epoch has as many updates.
     """
-    chance = np.random.default_rng([seed, epoch])
+    chance = np.random.default_rng([options.seed, epoch])
     shuffled = chance.permutation(len(examples))
-    bucket = (examples.source_lengths[shuffled] - 1) // bucket_width
-    ordered = shuffled[np.lexsort((examples.target_lengths[shuffled], bucket))]
+    target_lengths = examples.target_lengths
+    if options.references == "sampled":
+        _, first = np.unique(examples.groups[shuffled], return_index=True)
+        shuffled = shuffled[np.sort(first)]  # one example a source
+        longest = np.zeros(examples.groups.max() + 1, dtype=np.int64)
+        np.maximum.at(longest, examples.groups, target_lengths)
+        target_lengths = longest[examples.groups]  # the sampled one's would change the count of batches
+    bucket = (examples.source_lengths[shuffled] - 1) // options.bucket_width
+    ordered = shuffled[np.lexsort((target_lengths[shuffled], bucket))]
     edges = np.flatnonzero(np.diff(np.sort(bucket))) + 1
     batches = [
-        part[start : start + batch_size]
+        part[start:end]
         for part in np.split(ordered, edges)
-        for start in range(0, len(part), batch_size)
+        for start, end in _cuts(examples.source_lengths[part], target_lengths[part], options)
     ]
-    return [batches[index] for index in chance.permutation(len(batches))]
+    mixed = [batches[index] for index in chance.permutation(len(batches))]
+    size = options.batches_per_update
+    return [mixed[start : start + size] for start in range(0, len(mixed), size)]
+
+
+def _cuts(sources: np.ndarray, targets: np.ndarray, options: Training) -> Iterator[tuple[int, int]]:
+    """Start and end of each batch of one bucket, whose targets are sorted.
+
+    A batch holds at most `batch_size` rows and, where that is not 0, `batch_tokens` padded tokens, `<E>`
+    included. An example over that is a batch of its own.
+    """
+    width = options.bucket_width
+    longest_source = ((int(sources[0]) - 1) // width + 1) * width
+    start = 0
+    while start < len(targets):
+        end = min(start + options.batch_size, len(targets))
+        if options.batch_tokens:
+            rows = np.arange(1, end - start + 1)
+            tokens = rows * (longest_source + targets[start:end] + 1)  # grows with each row
+            end = start + max(1, int(np.searchsorted(tokens, options.batch_tokens, side="right")))
+        yield start, end
+        start = end
 
 
 @dataclass(frozen=True)

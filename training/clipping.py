@@ -1,14 +1,30 @@
-"""Gradient clipping of both kinds, alone or together, and a tally of how often each bites.
+"""Gradient clipping of both kinds, alone or together, and a tally of how often each bites, layer by layer.
 
 By value: each component is capped to [-value, value]. By norm: the whole gradient g is scaled by norm / |g|_2
 where |g|_2 is larger. Together, the components are capped first. Pascanu, Mikolov and Bengio (2013).
 """
 
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
-from torch import nn
-from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+
+_RECURRENT = re.compile(r"(?P<module>.+)\.(?:weight|bias|peephole)(?:_ih|_hh)?_l(?P<layer>\d+)(?:_reverse)?")
+
+
+@dataclass
+class LayerClipped:
+    """What one step's clipping did to one layer. `before` and `after` are L2 norms."""
+
+    before: float
+    after: float
+    components: int
+    all_components: int
 
 
 @dataclass(frozen=True)
@@ -17,8 +33,24 @@ class Clipped:
 
     norm: float
     by_norm: bool
-    components: int
-    all_components: int
+    layers: dict[str, LayerClipped] = field(default_factory=dict)
+
+    @property
+    def components(self) -> int:
+        """How many components were capped."""
+        return sum(layer.components for layer in self.layers.values())
+
+    @property
+    def all_components(self) -> int:
+        """How many there are."""
+        return sum(layer.all_components for layer in self.layers.values())
+
+
+def layer_of(parameter: str) -> str:
+    """The layer that a parameter belongs to, such as `encoder.recurrent.0` (both directions)."""
+    if found := _RECURRENT.fullmatch(parameter):
+        return f"{found['module']}.{found['layer']}"
+    return parameter.rpartition(".")[0] or parameter
 
 
 def clip_gradients(model: nn.Module, value: float, norm: float) -> Clipped:
@@ -26,32 +58,49 @@ def clip_gradients(model: nn.Module, value: float, norm: float) -> Clipped:
 
     Raises FloatingPointError when a gradient is not finite.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    before = get_total_norm(gradients).item()
-    if not math.isfinite(before):
-        raise FloatingPointError(f"the gradient's norm is {before}; lower the learning rate")
-    components = 0
+    parameters = {
+        name: parameter for name, parameter in model.named_parameters() if parameter.grad is not None
+    }
+    gradients = {name: parameter.grad for name, parameter in parameters.items() if parameter.grad is not None}
+    before = _norms(gradients.values())
+    whole = math.hypot(*before)
+    if not math.isfinite(whole):
+        raise FloatingPointError(f"the gradient's norm is {whole}; lower the learning rate")
+    capped, after = [0] * len(before), before
     if value:
-        components = sum(int((gradient.abs() > value).sum()) for gradient in gradients)
-        clip_grad_value_(parameters, value)
-    by_norm = False
+        capped = torch.stack([(gradient.abs() > value).sum() for gradient in gradients.values()]).tolist()
+        clip_grad_value_(parameters.values(), value)
+        after = _norms(gradients.values())
+    scale = 1.0
     if norm:
-        by_norm = clip_grad_norm_(parameters, norm).item() > norm  # it returns the norm that it found
-    return Clipped(before, by_norm, components, sum(gradient.numel() for gradient in gradients))
+        found = clip_grad_norm_(parameters.values(), norm).item()  # the norm before this clip
+        scale = min(1.0, norm / found) if found else 1.0
+    layers: dict[str, LayerClipped] = {}
+    for name, old, new, components in zip(gradients, before, after, capped, strict=True):
+        layer = layers.setdefault(layer_of(name), LayerClipped(0.0, 0.0, 0, 0))
+        layer.before = math.hypot(layer.before, old)
+        layer.after = math.hypot(layer.after, new * scale)
+        layer.components += components
+        layer.all_components += gradients[name].numel()
+    return Clipped(whole, scale < 1, layers)
+
+
+def _norms(gradients: Iterable[Tensor]) -> list[float]:
+    norms: list[float] = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]).tolist()
+    return norms
 
 
 class ClipTally:
-    """Sums over an epoch's steps, as plain numbers, so that a checkpoint can hold them."""
+    """Sums over an epoch's steps, as plain data, so that a checkpoint can hold them."""
 
     @staticmethod
-    def new() -> dict[str, float]:
+    def new() -> dict[str, Any]:
         """Nothing counted yet."""
         names = ("steps", "norm_sum", "norm_max", "by_norm", "by_value", "components", "all_components")
-        return dict.fromkeys(names, 0.0)
+        return {**dict.fromkeys(names, 0.0), "layers": {}}
 
     @staticmethod
-    def add(tally: dict[str, float], clipped: Clipped) -> None:
+    def add(tally: dict[str, Any], clipped: Clipped) -> None:
         """Counts one step."""
         tally["steps"] += 1
         tally["norm_sum"] += clipped.norm
@@ -60,9 +109,18 @@ class ClipTally:
         tally["by_value"] += clipped.components > 0
         tally["components"] += clipped.components
         tally["all_components"] += clipped.all_components
+        for name, layer in clipped.layers.items():
+            names = ("steps", "before", "after", "by_value", "components", "all_components")
+            sums = tally["layers"].setdefault(name, dict.fromkeys(names, 0.0))
+            sums["steps"] += 1
+            sums["before"] += layer.before
+            sums["after"] += layer.after
+            sums["by_value"] += layer.components > 0
+            sums["components"] += layer.components
+            sums["all_components"] += layer.all_components
 
     @staticmethod
-    def summary(tally: dict[str, float]) -> dict[str, float]:
+    def summary(tally: dict[str, Any]) -> dict[str, float]:
         """Mean and largest norm before clipping; shares of clipped steps and of clipped components."""
         steps = max(tally["steps"], 1)
         return {
@@ -72,3 +130,17 @@ class ClipTally:
             "steps_clipped_by_value": tally["by_value"] / steps,
             "components_clipped_by_value": tally["components"] / max(tally["all_components"], 1),
         }
+
+    @staticmethod
+    def layers(tally: dict[str, Any]) -> list[dict[str, Any]]:
+        """A row a layer: mean norms before and after both clips; shares of steps and components capped."""
+        return [
+            {
+                "layer": name,
+                "norm_before": sums["before"] / sums["steps"],
+                "norm_after": sums["after"] / sums["steps"],
+                "steps_clipped_by_value": sums["by_value"] / sums["steps"],
+                "components_clipped_by_value": sums["components"] / sums["all_components"],
+            }
+            for name, sums in tally["layers"].items()
+        ]

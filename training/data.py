@@ -62,7 +62,10 @@ def load_splits(recipe: Recipe, folder: Path | None = None) -> dict[str, Split]:
     if isinstance(recipe.data, Reverse):
         return _reversed_strings(recipe.data, recipe.training.seed)
     home = folder or Path(recipe.data.folder)
-    return {name: read_split(home / file, name) for name, file in _named_files(recipe.data) if file}
+    splits = {name: read_split(home / file, name) for name, file in _named_files(recipe.data) if file}
+    for file in recipe.data.extra:
+        splits["train"] = _joined(splits["train"], read_split(home / file, file))
+    return splits
 
 
 def _named_files(data: Files) -> tuple[tuple[str, str], ...]:
@@ -95,6 +98,19 @@ def read_split(path: Path, name: str) -> Split:
         shown = "; ".join(f"line {number}: {reason}" for number, reason in split.bad_lines[:5])
         raise DataError(f"{path}: {len(split.bad_lines)} of {len(lines)} lines are bad ({shown})")
     return split
+
+
+def _joined(split: Split, extra: Split) -> Split:
+    """Both as one, the first's pairs first; a pair that both have counts as repeated."""
+    seen = {(pair.source, target) for pair in split.pairs for target in pair.targets}
+    pairs, repeated = list(split.pairs), split.repeated + extra.repeated
+    for pair in extra.pairs:
+        fresh = tuple(target for target in pair.targets if (pair.source, target) not in seen)
+        repeated += len(pair.targets) - len(fresh)
+        if fresh:
+            pairs.append(Pair(pair.source, fresh))
+    digest = hashlib.sha256(f"{split.sha256} {extra.sha256}".encode()).hexdigest()
+    return Split(split.name, pairs, digest, split.bad_lines + extra.bad_lines, repeated)
 
 
 def _columns(line: bytes) -> tuple[list[str], str]:
@@ -165,6 +181,7 @@ class Examples:
     source_lengths: np.ndarray  # [N] int64
     target: np.ndarray  # [N, T] int64, <S> and <E> left out, padded with 0
     target_lengths: np.ndarray  # [N] int64
+    groups: np.ndarray  # [N] int64, the same number for examples of one source
     too_long: int = 0
 
     def __len__(self) -> int:
@@ -175,17 +192,17 @@ def to_examples(split: Split, source: SourceText, target: TargetText, limits: Li
     """One example a source-target pair; pairs that are empty or over the limits are left out and counted."""
     flat = [(pair.source, text) for pair in split.pairs for text in pair.targets]
     sources = source.encode_many([text for text, _ in flat])
+    numbers: dict[str, int] = {}
     kept = [
-        (ids, target_ids)
-        for ids, (_, text) in zip(sources, flat, strict=True)
+        (ids, target_ids, numbers.setdefault(name, len(numbers)))
+        for ids, (name, text) in zip(sources, flat, strict=True)
         if 0 < len(ids) <= limits.max_source_length
         and 0 < len(target_ids := target.encode(text)) <= limits.max_target_length
     ]
     if not kept:
         raise DataError(f"{split.name}: every pair is empty or over the limits")
-    return Examples(
-        *_padded([ids for ids, _ in kept]), *_padded([ids for _, ids in kept]), len(flat) - len(kept)
-    )
+    source_rows, target_rows, groups = zip(*kept, strict=True)
+    return Examples(*_padded(source_rows), *_padded(target_rows), np.array(groups), len(flat) - len(kept))
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,20 +1,26 @@
-"""Greedy answers and their error rates.
+"""Answers of one model or of several together, and their error rates.
 
 WER: percent of sources whose answer equals none of its targets. PER: edit distance to the closest target,
 summed, over the length of those targets, in percent. Each source counts once, with all its targets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
 from rapidfuzz.distance import Levenshtein
+from torch import Tensor
 
 from bundle.text import SourceText, TargetText
+from training.beam import BeamOptions, Hypothesis, beam_search
 from training.model import Seq2Seq
 
 BATCH = 512
+BEAM_BATCH = 128  # sources; each has as many rows as its beam is wide
+
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -26,22 +32,74 @@ class Scores:
     sources: int
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """One source's answer against the target that is closest to it; `distance` and `length` in tokens."""
+
+    source: str
+    answer: str
+    closest: str
+    distance: int
+    length: int
+
+
 def answer(
     model: Seq2Seq, sources: Sequence[Sequence[int]], max_length: int, device: torch.device | str = "cpu"
 ) -> list[tuple[list[int], list[float]]]:
     """Greedy ids (with <E>) and their log-probabilities for the ids of each source, in order."""
-    answers: list[tuple[list[int], list[float]]] = [([], [])] * len(sources)
+
+    def run(padded: Tensor, lengths: Tensor) -> list[tuple[list[int], list[float]]]:
+        return model.greedy(padded.to(device), lengths, max_length)
+
+    return _in_batches(sources, BATCH, run)
+
+
+def search(
+    models: Sequence[Seq2Seq], sources: Sequence[Sequence[int]], options: BeamOptions
+) -> list[list[Hypothesis]]:
+    """The n_best hypotheses for the ids of each source, in order."""
+    return _in_batches(
+        sources, BEAM_BATCH, lambda padded, lengths: beam_search(models, padded, lengths, options)
+    )
+
+
+def _in_batches(
+    sources: Sequence[Sequence[int]], size: int, run: Callable[[Tensor, Tensor], list[Answer]]
+) -> list[Answer]:
+    """What `run` gives for each source, in order; it gets sources of like lengths, padded, and lengths."""
+    answers: dict[int, Answer] = {}
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
-    for start in range(0, len(order), BATCH):  # batches of like lengths
-        chosen = order[start : start + BATCH]
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
         lengths = torch.tensor([len(sources[index]) for index in chosen])
         padded = np.zeros((len(chosen), int(lengths.max())), dtype=np.int64)
         for row, index in enumerate(chosen):
             padded[row, : len(sources[index])] = sources[index]
-        found = model.greedy(torch.from_numpy(padded).to(device), lengths, max_length)
-        for index, given in zip(chosen, found, strict=True):
-            answers[index] = given
-    return answers
+        answers |= zip(chosen, run(torch.from_numpy(padded), lengths), strict=True)
+    return [answers[index] for index in range(len(sources))]
+
+
+def judge(
+    answers: Sequence[Sequence[int]], grouped: dict[str, tuple[str, ...]], target: TargetText
+) -> list[Verdict]:
+    """Holds the ids of each source's answer against its targets."""
+    verdicts = []
+    for ids, (source, targets) in zip(answers, grouped.items(), strict=True):
+        hypothesis = [token for token in ids if token != 0]  # without <E>
+        references = [target.encode(text) for text in targets]
+        distances = [Levenshtein.distance(hypothesis, reference) for reference in references]
+        closest = int(np.argmin(distances))
+        text = target.decode(hypothesis)
+        verdicts.append(Verdict(source, text, targets[closest], distances[closest], len(references[closest])))
+    return verdicts
+
+
+def score(verdicts: Sequence[Verdict]) -> Scores:
+    """Error rates of all."""
+    wrong = sum(verdict.distance > 0 for verdict in verdicts)
+    distance = sum(verdict.distance for verdict in verdicts)
+    length = sum(verdict.length for verdict in verdicts)
+    return Scores(100 * wrong / len(verdicts), 100 * distance / max(length, 1), len(verdicts))
 
 
 def evaluate(
@@ -54,13 +112,4 @@ def evaluate(
     """Scores greedy answers against every target of each source."""
     source, target = texts
     answers = answer(model, source.encode_many(list(grouped)), max_length, device)
-    wrong = distance = length = 0
-    for (ids, _), targets in zip(answers, grouped.values(), strict=True):
-        hypothesis = [token for token in ids if token != 0]  # without <E>
-        references = [target.encode(text) for text in targets]
-        distances = [Levenshtein.distance(hypothesis, reference) for reference in references]
-        closest = int(np.argmin(distances))
-        wrong += distances[closest] > 0
-        distance += distances[closest]
-        length += len(references[closest])
-    return Scores(100 * wrong / len(grouped), 100 * distance / max(length, 1), len(grouped))
+    return score(judge([ids for ids, _ in answers], grouped, target))

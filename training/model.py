@@ -1,49 +1,57 @@
-"""The recurrent encoder-decoder: the encoder's last state alone starts the decoder.
+"""The recurrent encoder-decoder, with attention to the whole source or without.
 
 Knows nothing of text, files or optimisers. Letters: B batch, S source length, T target length, L layers,
-H hidden size, E embedding size, V target tokens that can be emitted.
+H hidden size of the decoder, D size of an encoder output (all directions), E embedding size, V target tokens
+that can be emitted.
 Sutskever, Vinyals and Le, "Sequence to Sequence Learning with Neural Networks" (2014), two-way encoder added.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence
 
+from training.attention import Memory
+from training.cells import CELLS
+from training.decoder import Decoder
 from training.recipe import Model
-
-State = tuple[Tensor, Tensor]  # hidden and cell, each [L, B, H]
+from training.recurrent import Recurrent, State, make_dropout
 
 
 class Encoder(nn.Module):
-    """Reads a source; its outputs are dropped, its last state is kept."""
+    """Reads a source."""
 
     def __init__(self, source_size: int, sizes: Model) -> None:
         super().__init__()
-        directions = 2 if sizes.bidirectional else 1
         self.embedding = nn.Embedding(source_size, sizes.embedding_size)
-        self.dropout = nn.Dropout(sizes.dropout)
-        self.lstm = nn.LSTM(
+        self.dropout = make_dropout(sizes.dropout, sizes.variational_dropout)
+        self.recurrent = Recurrent(
+            sizes.cell,
             sizes.embedding_size,
-            sizes.hidden_size // directions,
+            sizes.memory_size // (2 if sizes.bidirectional else 1),
             sizes.encoder_layers,
-            batch_first=True,
-            dropout=sizes.dropout if sizes.encoder_layers > 1 else 0.0,
-            bidirectional=sizes.bidirectional,
+            self.dropout,
+            sizes.bidirectional,
         )
 
-    def forward(self, source: Tensor, lengths: Tensor) -> State:
-        """source [B, S], lengths [B] (on the CPU) -> state after each row's own length, [L, B, H] twice."""
+    @property
+    def lstm(self) -> Recurrent:
+        """The recurrent layers, where they are an LSTM."""
+        return self.recurrent
+
+    def forward(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, State]:
+        """source [B, S], lengths [B] (on the CPU) -> outputs [B, S, D], last state [L, B, D] each.
+
+        The last state is the one after each row's own length; outputs beyond it are 0.
+        """
         embedded = self.dropout(self.embedding(source))  # [B, S, E]
-        if bool((lengths == source.shape[1]).all()):
-            _, (hidden, cell) = self.lstm(embedded)
-        else:
-            packed = pack_padded_sequence(embedded, lengths, batch_first=True, enforce_sorted=False)
-            _, (hidden, cell) = self.lstm(packed)
-        return self._join_directions(hidden), self._join_directions(cell)
+        padded = bool((lengths < source.shape[1]).any())
+        outputs, state = self.recurrent(embedded, lengths=lengths if padded else None)
+        return outputs, tuple(self._join_directions(part) for part in state)
 
     def _join_directions(self, state: Tensor) -> Tensor:
-        """[L * directions, B, H / directions] -> [L, B, H]."""
-        if not self.lstm.bidirectional:
+        """[L * directions, B, D / directions] -> [L, B, D]."""
+        if not self.recurrent.bidirectional:
             return state
         return torch.cat((state[0::2], state[1::2]), dim=2)
 
@@ -56,65 +64,65 @@ class Bridge(nn.Module):
 
     def __init__(self, sizes: Model) -> None:
         super().__init__()
-        self.encoder_layers = sizes.encoder_layers
-        size = sizes.hidden_size
-        self.hidden = nn.ModuleList(nn.Linear(size, size) for _ in range(sizes.decoder_layers))
-        self.cell = nn.ModuleList(nn.Linear(size, size) for _ in range(sizes.decoder_layers))
-
-    def forward(self, hidden: Tensor, cell: Tensor) -> State:
-        """[encoder L, B, H] twice -> [decoder L, B, H] twice."""
-        picked = [min(layer, self.encoder_layers - 1) for layer in range(len(self.hidden))]
-        return (
-            torch.stack([torch.tanh(map_(hidden[i])) for i, map_ in zip(picked, self.hidden, strict=True)]),
-            torch.stack([map_(cell[i]) for i, map_ in zip(picked, self.cell, strict=True)]),
+        self.picked = [min(layer, sizes.encoder_layers - 1) for layer in range(sizes.decoder_layers)]
+        size, hidden = sizes.memory_size, sizes.hidden_size
+        self.hidden = nn.ModuleList(nn.Linear(size, hidden) for _ in self.picked)
+        self.cell = nn.ModuleList(
+            nn.Linear(size, hidden) for _ in self.picked if CELLS[sizes.cell].states == 2
         )
 
+    def forward(self, hidden: Tensor, *cell: Tensor) -> State:
+        """[encoder L, B, D] each -> [decoder L, B, H] each."""
+        return torch.tanh(self._map(self.hidden, hidden)), *(self._map(self.cell, part) for part in cell)
 
-class Decoder(nn.Module):
-    """Writes a target, a token a step. It reads V + 1 tokens (<S> is the last) and emits V."""
-
-    def __init__(self, target_size: int, sizes: Model) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(target_size, sizes.embedding_size)
-        self.dropout = nn.Dropout(sizes.dropout)
-        self.lstm = nn.LSTM(
-            sizes.embedding_size,
-            sizes.hidden_size,
-            sizes.decoder_layers,
-            batch_first=True,
-            dropout=sizes.dropout if sizes.decoder_layers > 1 else 0.0,
-        )
-        self.output = nn.Linear(sizes.hidden_size, target_size - 1)
-
-    def forward(self, tokens: Tensor, state: State) -> tuple[Tensor, State]:
-        """tokens [B, T], state -> logits [B, T, V], state after the last token."""
-        embedded = self.dropout(self.embedding(tokens))  # [B, T, E]
-        outputs, state = self.lstm(embedded, state)  # [B, T, H]
-        return self.output(self.dropout(outputs)), state
+    def _map(self, maps: nn.ModuleList, state: Tensor) -> Tensor:
+        return torch.stack([map_(state[layer]) for layer, map_ in zip(self.picked, maps, strict=True)])
 
 
 class Seq2Seq(nn.Module):
-    """An encoder, a bridge where the encoder reads both ways, and a decoder."""
+    """An encoder, a bridge where its state does not fit the decoder as it is, and a decoder."""
 
     def __init__(self, source_size: int, target_size: int, sizes: Model) -> None:
         super().__init__()
         self.start_id = target_size - 1
         self.encoder = Encoder(source_size, sizes)
-        self.bridge = Bridge(sizes) if sizes.bidirectional else None
+        self.bridge = Bridge(sizes) if sizes.bridged else None
         self.decoder = Decoder(target_size, sizes)
-        initialise(self)
+        self.register_load_state_dict_pre_hook(_rename_old_weights)  # type: ignore[no-untyped-call]
 
-    def encode(self, source: Tensor, lengths: Tensor) -> State:
-        """source [B, S], lengths [B] -> the decoder's first state, [L, B, H] twice."""
-        state: State = self.encoder(source, lengths)
+    def begin(self, source: Tensor, lengths: Tensor) -> tuple[State, Memory | None]:
+        """source [B, S], lengths [B] -> the decoder's first state, and what every step may look back on."""
+        outputs, state = self.encoder(source, lengths)
+        summary = state[0][-1].unsqueeze(1)  # [B, 1, D]
         if self.bridge is not None:
             state = self.bridge(*state)
-        return state
+        if self.decoder.every_step:
+            return state, Memory(summary, summary, torch.ones_like(summary[:, :, 0], dtype=torch.bool))
+        if self.decoder.attention is None:
+            return state, None
+        if self.decoder.input_feeding:
+            state = (*state, torch.zeros_like(state[0][:1]))
+        return state, self.decoder.attention.remember(outputs, lengths)
+
+    def encode(self, source: Tensor, lengths: Tensor) -> State:
+        """source [B, S], lengths [B] -> the decoder's first state alone."""
+        return self.begin(source, lengths)[0]
 
     def forward(self, source: Tensor, lengths: Tensor, read: Tensor) -> Tensor:
         """Teacher forcing: `read` [B, T], <S> and the true target -> logits [B, T, V] of what follows."""
-        logits: Tensor = self.decoder(read, self.encode(source, lengths))[0]
+        logits: Tensor = self.decoder(read, *self.begin(source, lengths)).logits
         return logits
+
+    def align(self, source: Tensor, lengths: Tensor, read: Tensor) -> Tensor:
+        """Teacher forcing: the attention weights [B, T, S] with which each token after `read` is emitted.
+
+        For <S> and an answer's tokens, those are the weights with which that answer was decoded.
+        Raises ValueError when the model has no attention.
+        """
+        if self.decoder.attention is None:
+            raise ValueError("this model has no attention, so there is nothing to align")
+        alignments: Tensor = self.decoder(read, *self.begin(source, lengths)).alignments
+        return alignments
 
     @torch.inference_mode()
     def greedy(self, source: Tensor, lengths: Tensor, max_length: int) -> list[tuple[list[int], list[float]]]:
@@ -124,12 +132,12 @@ class Seq2Seq(nn.Module):
         """
         was_training = self.training
         self.eval()
-        state = self.encode(source, lengths)  # [L, B, H] twice
+        state, memory = self.begin(source, lengths)
         token = torch.full((len(source), 1), self.start_id, device=source.device)  # [B, 1]
         done = torch.zeros(len(source), dtype=torch.bool, device=source.device)  # [B]
         tokens, scores = [], []
         for _ in range(max_length):
-            logits, state = self.decoder(token, state)  # [B, 1, V]
+            logits, state, _ = self.decoder(token, state, memory)  # [B, 1, V]
             token = logits.argmax(dim=2)  # [B, 1]
             tokens.append(token)
             scores.append(logits.float().log_softmax(dim=2).gather(2, token.unsqueeze(2)).squeeze(2))
@@ -151,17 +159,9 @@ def _until_end(ids: list[int], scores: list[float]) -> tuple[list[int], list[flo
     return ids[:end], scores[:end]
 
 
-def initialise(model: nn.Module) -> None:
-    """Orthogonal recurrent weights a gate, Xavier input weights, and a forget-gate bias of 1.
-
-    PyTorch adds two bias vectors, so one of them holds the 1. Jozefowicz et al. (2015) for the bias.
-    """
-    for lstm in (module for module in model.modules() if isinstance(module, nn.LSTM)):
-        for name, weight in lstm.named_parameters():
-            if name.startswith("bias"):
-                nn.init.zeros_(weight)
-                if name.startswith("bias_ih"):
-                    weight.data[lstm.hidden_size : 2 * lstm.hidden_size] = 1.0  # gate order: i, f, g, o
-                continue
-            for gate in weight.data.chunk(4):
-                (nn.init.orthogonal_ if name.startswith("weight_hh") else nn.init.xavier_uniform_)(gate)
+def _rename_old_weights(model: nn.Module, weights: dict[str, Any], prefix: str, *_: object) -> None:
+    """Checkpoints once called the recurrent layers `lstm`."""
+    for name in [
+        name for name in weights if name.startswith((f"{prefix}encoder.lstm.", f"{prefix}decoder.lstm."))
+    ]:
+        weights[name.replace("coder.lstm.", "coder.recurrent.")] = weights.pop(name)

@@ -16,18 +16,21 @@ Natural = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
 Positive = Annotated[float, Meta(gt=0)]
 
+RECIPES = Path(__file__).parent / "recipes"
+
 
 class RecipeError(ValueError):
     """The recipe or an override of it is wrong: the caller's fault. The text names the key."""
 
 
 class Files(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="files", tag_field="kind"):
-    """Tab-separated files: a source, then one or more targets, a line."""
+    """Tab-separated files: a source, then one or more targets, a line. `extra` files add to `train`."""
 
     folder: str
     train: str
     dev: str
     test: str = ""
+    extra: tuple[str, ...] = ()
     name: str
     licence: str
 
@@ -51,26 +54,51 @@ class Text(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Sizes of the encoder-decoder."""
+    """Sizes of the encoder-decoder, and what of the source the decoder sees at each step."""
 
-    cell: Literal["lstm"] = "lstm"
+    cell: Literal["rnn", "lstm", "lstm-peephole", "lstm-coupled", "lstm-peephole-coupled", "gru"] = "lstm"
     embedding_size: Count
-    hidden_size: Count
+    hidden_size: Count  # of the decoder
+    encoder_hidden_size: Count | None = None  # both directions together; hidden_size where it is not given
     encoder_layers: Count = 1
     decoder_layers: Count = 1
     bidirectional: bool = False
+    attention: Literal["none", "dot", "general", "additive"] = "none"
+    input_feeding: bool = False
+    context: Literal["first-step", "every-step"] = "first-step"  # where the encoder's summary goes
     dropout: Share = 0.0
+    variational_dropout: bool = False  # one mask for all steps of a sequence
+
+    @property
+    def memory_size(self) -> int:
+        """Size of an encoder output, both directions together."""
+        return self.encoder_hidden_size or self.hidden_size
+
+    @property
+    def bridged(self) -> bool:
+        """Whether the encoder's last state is mapped before it starts the decoder."""
+        return self.bidirectional or self.memory_size != self.hidden_size
 
     def __post_init__(self) -> None:
-        if self.bidirectional and self.hidden_size % 2:
-            raise ValueError(
-                f"hidden_size {self.hidden_size}: must be even for an encoder that reads both ways"
-            )
-        if not self.bidirectional and self.encoder_layers != self.decoder_layers:
+        if self.bidirectional and self.memory_size % 2:
+            name = "encoder_hidden_size" if self.encoder_hidden_size else "hidden_size"
+            raise ValueError(f"{name} {self.memory_size}: must be even for an encoder that reads both ways")
+        if not self.bridged and self.encoder_layers != self.decoder_layers:
             raise ValueError(
                 f"decoder_layers {self.decoder_layers}: must be encoder_layers, {self.encoder_layers}, "
                 "unless bidirectional"
             )
+        if self.attention == "dot" and self.memory_size != self.hidden_size:
+            raise ValueError(
+                f"encoder_hidden_size {self.memory_size}: must be hidden_size, {self.hidden_size}, "
+                'with attention = "dot"'
+            )
+        if self.attention == "none" and self.input_feeding:
+            raise ValueError('input_feeding: must be false with attention = "none"')
+        if self.input_feeding and self.variational_dropout:
+            raise ValueError("variational_dropout: must be false with input_feeding")
+        if self.attention != "none" and self.context == "every-step":
+            raise ValueError('context "every-step": must be "first-step" with attention')
 
 
 class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,17 +110,34 @@ class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seed: Natural = 1
     epochs: Count
     patience_epochs: Count
+    mean_of_epochs: Count = 1  # the best model is the one with the lowest mean dev WER of that many epochs
+    # batches
+    references: Literal["all", "sampled"] = "all"  # of a source with several, in one epoch
     batch_size: Count = 256
+    batch_tokens: Natural = 0  # padded, source and target; 0: as many as batch_size rows have
+    batches_per_update: Count = 1
     bucket_width: Count = 1
+    # what is read
+    word_dropout: Share = 0.0
+    scheduled_sampling: Share = 0.0  # share of the model's own tokens in the last step; grows from 0
+    # steps
+    optimizer: Literal["adam", "adamw"] = "adam"
+    weight_decay: Annotated[float, Meta(ge=0)] = 0.0
     learning_rate: Positive = 1e-3
     warmup_steps: Natural = 0
-    schedule: Literal["constant", "cosine"] = "cosine"
+    schedule: Literal["constant", "cosine", "inverse-sqrt", "plateau"] = "cosine"
+    plateau_epochs: Count = 2
+    plateau_factor: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     label_smoothing: Share = 0.0
     clip_value: Annotated[float, Meta(ge=0)] = 0.0
     clip_norm: Annotated[float, Meta(ge=0)] = 0.0
     average_decay: Share = 0.0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     checkpoint_every_steps: Count = 200
+
+    def __post_init__(self) -> None:
+        if self.weight_decay and self.optimizer != "adamw":
+            raise ValueError('weight_decay: must be 0 unless optimizer = "adamw"')
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,6 +165,16 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: Model
     training: Training
     limits: Limits
+
+
+def find_recipe(name: str) -> Path:
+    """The file of a recipe: a name without .toml stands for one of ours."""
+    return Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+
+
+def recipe_names() -> str:
+    """Our recipes, for people."""
+    return ", ".join(sorted(path.stem for path in RECIPES.glob("*.toml")))
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

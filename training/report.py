@@ -1,7 +1,7 @@
 """A run's folder: what a person reads (audit, metrics, curves, progress) and where its checkpoints lie.
 
-Knows nothing of tensors. Files: recipe.json, audit.json, metrics.csv, curves.png, tensorboard/,
-checkpoint.safetensors (to go on), best.safetensors (to export), scores-SPLIT.json (from evaluate).
+Knows nothing of tensors. Files: recipe.json, audit.json, metrics.csv, layers.csv, curves.png, layers.png,
+tensorboard/, checkpoint.safetensors (to go on), best.safetensors (to export), scores-SPLIT.json (evaluate).
 """
 
 import csv
@@ -53,7 +53,7 @@ class RunFolder:
         finally:
             os.close(descriptor)
 
-    def start(self, recipe: Recipe, audit: dict[str, object], history: list[Row]) -> None:
+    def start(self, recipe: Recipe, audit: dict[str, object], progress: Row) -> None:
         """Writes the configuration and what the audit of the data found, and says the latter.
 
         Opens TensorBoard's log at the end of a history, dropping what a killed run wrote after it.
@@ -64,19 +64,22 @@ class RunFolder:
         write_atomically(self.path / "audit.json", _json(audit))
         for name, found in audit.items():
             self.say(f"{name}: {_shortened(found)}")
+        history = progress["history"]
         step = history[-1]["step"] if history else 0
         self._tensorboard = SummaryWriter(str(self.path / "tensorboard"), purge_step=step + 1)
-        self._write_metrics(history)
+        self._write_rows("metrics.csv", history)
+        self._write_rows("layers.csv", progress["layers"])
 
-    def write_epoch(self, history: list[Row]) -> None:
-        """Adds an epoch's row to metrics.csv and TensorBoard, redraws the curves, prints a line."""
+    def write_epoch(self, history: list[Row], layers: list[Row]) -> None:
+        """Adds an epoch to the two tables and TensorBoard, draws the curves again, prints a line."""
         row = history[-1]
-        self._write_metrics(history)
+        self._write_rows("metrics.csv", history)
+        self._write_rows("layers.csv", layers)
         for name, value in row.items():
             if name not in ("epoch", "step"):
                 self._tensorboard.add_scalar(name, value, row["step"])
         self._tensorboard.flush()
-        self._draw_curves(history)
+        self._draw_curves(history, layers)
         self.say(
             f"epoch {row['epoch']}  loss {row['train_loss']:.4f}  dev WER {row['dev_wer']:.2f} %  "
             f"PER {row['dev_per']:.2f} %  {row['tokens_per_second']:.0f} tokens/s  "
@@ -84,39 +87,22 @@ class RunFolder:
             f"{100 * row['steps_clipped_by_value']:.0f} % by value"
         )
 
-    def _write_metrics(self, history: list[Row]) -> None:
-        """Rewrites metrics.csv whole, so that it never holds rows that a resumed run did not see."""
-        if not history:
-            (self.path / "metrics.csv").unlink(missing_ok=True)
+    def _write_rows(self, name: str, rows: list[Row]) -> None:
+        """Rewrites a file whole, so that it never holds rows that a resumed run did not see."""
+        if not rows:
+            (self.path / name).unlink(missing_ok=True)
             return
         text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(history[0]), lineterminator="\n")
+        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(history)
-        write_atomically(self.path / "metrics.csv", text.getvalue().encode())
+        writer.writerows(rows)
+        write_atomically(self.path / name, text.getvalue().encode())
 
-    def _draw_curves(self, history: list[Row]) -> None:
-        """Draws loss, dev errors, and gradient norms with clip shares over the epochs."""
-        from matplotlib.figure import Figure  # slow to import; the figure needs no screen
+    def _draw_curves(self, history: list[Row], layers: list[Row]) -> None:
+        from training.plots import draw_layers, draw_training  # slow to import, and only training needs it
 
-        figure = Figure(figsize=(12, 3.6), layout="constrained")
-        epochs = [row["epoch"] for row in history]
-        panels = (
-            ("Training loss, nats a token", ("train_loss",)),
-            ("Dev error, percent", ("dev_wer", "dev_per")),
-            ("Gradient norm before clipping", ("gradient_norm_mean", "gradient_norm_max")),
-            ("Share of clipped steps", ("steps_clipped_by_norm", "steps_clipped_by_value")),
-        )
-        for axes, (title, names) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-            for name in names:
-                axes.plot(epochs, [row[name] for row in history], label=name.replace("_", " "))
-            axes.set(title=title, xlabel="epoch")
-            axes.title.set_fontsize(10)
-            axes.grid(alpha=0.3)
-            axes.legend(fontsize=7)
-        image = io.BytesIO()
-        figure.savefig(image, format="png", dpi=110)
-        write_atomically(self.path / "curves.png", image.getvalue())
+        write_atomically(self.path / "curves.png", draw_training(history))
+        write_atomically(self.path / "layers.png", draw_layers(layers))
 
     def write_scores(self, split: str, scores: dict[str, Any]) -> None:
         """Keeps a split's final figures, for the model card."""

@@ -4,6 +4,7 @@ A run is a pure function of its recipe, its data, the machine and the thread cou
 started again, it ends with the same weights, bit for bit. Devices and precision are Lightning Fabric's.
 """
 
+import math
 import signal
 import time
 from collections.abc import Iterator
@@ -12,11 +13,11 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from bundle.text import SourceText, TargetText
-from training.batches import IGNORED, batch_order, pick
+from training.batches import pick, updates
 from training.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -31,10 +32,11 @@ from training.clipping import ClipTally, clip_gradients
 from training.data import Split, audit, to_examples
 from training.evaluate import evaluate
 from training.model import Seq2Seq
+from training.objective import add_gradients
 from training.recipe import Recipe
 from training.report import RunFolder
 from training.revision import code_revision
-from training.schedule import learning_rate
+from training.schedule import learning_rate, make_optimizer
 from training.vocabulary import build_texts
 
 
@@ -60,13 +62,14 @@ class Trainer:
         self.texts = SourceText(self.source_text), TargetText(self.target_text)
         self.train_set = to_examples(splits["train"], *self.texts, recipe.limits)
         self.network = Seq2Seq(len(self.texts[0].tokens), len(self.texts[1].tokens), recipe.model)
-        optimizer = torch.optim.Adam(self.network.parameters(), recipe.training.learning_rate, fused=True)
-        self.model, self.optimizer = self.fabric.setup(self.network, optimizer)
+        self.model, self.optimizer = self.fabric.setup(
+            self.network, make_optimizer(self.network, recipe.training)
+        )
         decay = recipe.training.average_decay
         self.average = (
             AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None  # type: ignore[no-untyped-call]
         )
-        self.steps_per_epoch = len(self._batches(0))
+        self.steps_per_epoch = len(self._updates(0))
         self.progress: dict[str, Any] = {
             "step": 0,
             "best_wer": None,
@@ -74,6 +77,7 @@ class Trainer:
             "seconds": 0.0,
             "epoch_tally": _new_tally(),
             "history": [],
+            "layers": [],
             "finished": False,
         }
         self.stop_asked = False
@@ -93,14 +97,14 @@ class Trainer:
         if self.progress["finished"]:
             self.folder.say(f"{self.folder.path}: this run has ended; nothing to do")
             return
-        self.folder.start(self.recipe, self.audit, self.progress["history"])
+        self.folder.start(self.recipe, self.audit, self.progress)
         if self.train_set.too_long:
             self.folder.say(f"train: {self.train_set.too_long} examples left out, over the recipe's limits")
         with self._stopped_by_signals(), self.folder.progress(self.total_steps) as bar:
             while self._goes_on():
                 epoch = self.progress["step"] // self.steps_per_epoch
-                for indices in self._batches(epoch)[self.progress["step"] % self.steps_per_epoch :]:
-                    self._step(indices)
+                for batches in self._updates(epoch)[self.progress["step"] % self.steps_per_epoch :]:
+                    self._step(batches)
                     bar.update(self.progress["step"], self.progress["epoch_tally"])
                     ended = self.progress["step"] % self.steps_per_epoch == 0
                     if ended:
@@ -113,26 +117,19 @@ class Trainer:
     def _goes_on(self) -> bool:
         return not (self.progress["finished"] or self.stop_asked)
 
-    def _step(self, indices: Any) -> None:
-        """One update: teacher-forced cross-entropy, both clips, Adam, moving average."""
+    def _step(self, batches: list[Any]) -> None:
+        """One update: gradients of the mean loss, both clips, Adam, moving average."""
         began = time.perf_counter()
         options, step, tally = self.recipe.training, self.progress["step"], self.progress["epoch_tally"]
-        self.optimizer.param_groups[0]["lr"] = learning_rate(options, step, self.total_steps)
+        errors = [row["dev_wer"] for row in self.progress["history"]]
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(options, step, self.total_steps, errors)
         self.model.train()
-        batch = pick(self.train_set, indices, self.network.start_id)
-        source, read, labels = map(self.fabric.to_device, (batch.source, batch.read, batch.labels))
-        logits = self.model(source, batch.lengths, read)  # [B, T, V]
-        loss = nn.functional.cross_entropy(
-            logits.float().flatten(0, 1),
-            labels.flatten(),
-            ignore_index=IGNORED,
-            label_smoothing=options.label_smoothing,
-        )
-        if not bool(loss.isfinite()):
-            raise TrainingError(
-                f"step {step}: the loss is {loss.item()}; lower the learning rate or clip more"
-            )
-        self.fabric.backward(loss)
+        picked = [pick(self.train_set, indices, self.network.start_id) for indices in batches]
+        sampled = options.scheduled_sampling * step / max(1, self.total_steps - 1)
+        loss = add_gradients(self.fabric, self.model, picked, options, sampled)
+        if not math.isfinite(loss):
+            raise TrainingError(f"step {step}: the loss is {loss}; lower the learning rate or clip more")
         try:
             clipped = clip_gradients(self.network, options.clip_value, options.clip_norm)
         except FloatingPointError as error:
@@ -142,15 +139,15 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.network)
         self.progress["step"] += 1
-        tally["loss"] += loss.item() * batch.tokens
-        tally["tokens"] += batch.tokens
-        tally["source_tokens"] += int(batch.lengths.sum())
+        for batch in picked:
+            tally["loss"] += loss * batch.tokens
+            tally["tokens"] += batch.tokens
+            tally["source_tokens"] += int(batch.lengths.sum())
         ClipTally.add(tally, clipped)
         tally["seconds"] += time.perf_counter() - began
 
-    def _batches(self, epoch: int) -> list[Any]:
-        options = self.recipe.training
-        return batch_order(self.train_set, options.batch_size, options.bucket_width, options.seed, epoch)
+    def _updates(self, epoch: int) -> list[list[Any]]:
+        return updates(self.train_set, self.recipe.training, epoch)
 
     def _checkpoint_is_due(self) -> bool:
         return int(self.progress["step"]) % self.recipe.training.checkpoint_every_steps == 0
@@ -170,15 +167,18 @@ class Trainer:
         row = {"epoch": epoch, "step": progress["step"], "learning_rate": rate, **_summary(tally)}
         row |= {"dev_wer": scores.wer, "dev_per": scores.per}
         progress["history"].append(row)
+        progress["layers"] += [{"epoch": epoch, **layer} for layer in ClipTally.layers(tally)]
         progress["epoch_tally"] = _new_tally()
-        if progress["best_wer"] is None or scores.wer < progress["best_wer"]:
-            progress["best_wer"], progress["best_epoch"] = scores.wer, epoch
+        last = [row["dev_wer"] for row in progress["history"][-self.recipe.training.mean_of_epochs :]]
+        mean = sum(last) / len(last)
+        if progress["best_wer"] is None or mean < progress["best_wer"]:
+            progress["best_wer"], progress["best_epoch"] = mean, epoch
             weights = {f"model.{name}": tensor for name, tensor in predictor.state_dict().items()}
             save_checkpoint(self.folder.best, self._checkpoint_of(weights, {"epoch": epoch, "dev": row}))
         patience = self.recipe.training.patience_epochs
         out_of_patience = epoch - progress["best_epoch"] >= patience
         progress["finished"] = epoch >= self.recipe.training.epochs or out_of_patience
-        self.folder.write_epoch(progress["history"])
+        self.folder.write_epoch(progress["history"], progress["layers"])
 
     def _checkpoint_of(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> Checkpoint:
         state = {
@@ -211,7 +211,8 @@ class Trainer:
                 self.average.load_state_dict(found.group("average"))
             restore_optimizer(self.optimizer, found.group("optimizer"))
             restore_generators(found.group("generator"), self.fabric.device)
-            self.progress = found.state["progress"]
+            self.progress |= found.state["progress"]  # an older one lacks what is newer
+            self.progress["epoch_tally"] = _new_tally() | self.progress["epoch_tally"]
             written_with = {name: found.state[name] for name in ("threads", "torch")}
         except (KeyError, RuntimeError) as error:
             raise CheckpointError(f"{path}: cannot go on from it: {error}") from error
@@ -235,11 +236,11 @@ class Trainer:
                 signal.signal(number, handler)
 
 
-def _new_tally() -> dict[str, float]:
+def _new_tally() -> dict[str, Any]:
     return {"loss": 0.0, "tokens": 0, "source_tokens": 0, "seconds": 0.0, **ClipTally.new()}
 
 
-def _summary(tally: dict[str, float]) -> dict[str, float]:
+def _summary(tally: dict[str, Any]) -> dict[str, float]:
     """An epoch's means: loss in nats a token, target and source tokens a second, clip shares."""
     return {
         "train_loss": tally["loss"] / tally["tokens"],

@@ -56,7 +56,7 @@ def arm(point: str) -> None:
 
 def main() -> None:
     """Runs the arguments' runs."""
-    RunFolder._draw_curves = lambda self, history: None  # type: ignore[method-assign]
+    RunFolder._draw_curves = lambda self, history, layers: None  # type: ignore[method-assign]
     recipe, *runs = sys.argv[1:]
     for run in runs:
         folder, _, point = run.rpartition("=")

@@ -79,6 +79,15 @@ def test_every_parameter_learns(model: Seq2Seq) -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
 
 
+def test_weights_under_their_old_names_are_taken(model: Seq2Seq) -> None:
+    """Checkpoints once called the recurrent layers `lstm`."""
+    weights = {name.replace(".recurrent.", ".lstm."): value + 1 for name, value in model.state_dict().items()}
+    assert weights.keys() != model.state_dict().keys()
+    model.load_state_dict(weights)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, weights[name.replace(".recurrent.", ".lstm.")])
+
+
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="must be even"):
         Model(embedding_size=6, hidden_size=7, bidirectional=True)

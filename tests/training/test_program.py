@@ -39,6 +39,8 @@ def test_a_run_leaves_its_records(trained: Path) -> None:
         "best.safetensors",
         "checkpoint.safetensors",
         "curves.png",
+        "layers.csv",
+        "layers.png",
         "metrics.csv",
         "recipe.json",
         "tensorboard",
@@ -52,7 +54,7 @@ def test_an_epoch_is_one_line_however_wide(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(RunFolder, "_draw_curves", lambda folder, history: None)
+    monkeypatch.setattr(RunFolder, "_draw_curves", lambda folder, history, layers: None)
     assert main(command(tiny_recipe, tmp_path, "--set", "training.epochs=1")) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
     assert len(lines) == 1
@@ -124,7 +126,7 @@ def test_numbers_that_are_not_finite_stop_the_run_before_best_is_touched(
     kept: dict[str, bytes] = {}
     monkeypatch.setattr(Trainer, "_step", step)
     monkeypatch.setattr(
-        RunFolder, "_draw_curves", lambda folder, history: kept.update(best=folder.best.read_bytes())
+        RunFolder, "_draw_curves", lambda folder, history, layers: kept.update(best=folder.best.read_bytes())
     )
     assert main(command(tiny_recipe, tmp_path, "--set", "training.clip_value=0.0")) == 2
     assert re.search(r"the loss is nan|norm is|a weight is not finite", capsys.readouterr().err)
@@ -137,7 +139,8 @@ def test_evaluate_scores_a_split_and_a_file(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(trained)]) == 0
-    assert re.fullmatch(r"test\tWER [\d.]+ %\tPER [\d.]+ %\t20 sources\n", capsys.readouterr().out)
+    rates = r"WER [\d.]+ % \([\d.]+ to [\d.]+\)\tPER [\d.]+ % \([\d.]+ to [\d.]+\)"
+    assert re.fullmatch(rf"test\t{rates}\t20 sources\tgreedy\n", capsys.readouterr().out)
     (tmp_path / "mine.tsv").write_text("ab\tba\ncd\tdc\n")
     assert main(["evaluate", str(trained), "--file", str(tmp_path / "mine.tsv")]) == 0
     assert capsys.readouterr().out.startswith("mine\tWER")

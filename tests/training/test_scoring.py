@@ -1,0 +1,150 @@
+"""Commands on trained runs: beams, ensembles, comparisons, lists of errors, labels to learn from."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from bundle.text import build_source, build_target
+from training.__main__ import main
+from training.checkpoint import Checkpoint, save_checkpoint
+from training.data import load_splits
+from training.model import Seq2Seq
+from training.recipe import Card, Files, Limits, Model, Recipe, Text, Training
+
+WORDS = ["ab", "ba", "abc", "cab", "bb", "c"]
+
+
+def run(folder: Path, seed: int, letters: str = "abc", **sizes: object) -> Path:
+    """A run of random weights that turns letters into letters, with a data folder beside it."""
+    recipe = Recipe(
+        card=Card(title="Tiny", description=""),
+        data=Files(
+            folder=str(folder.parent),
+            train="train.tsv",
+            dev="test.tsv",
+            test="test.tsv",
+            name="-",
+            licence="-",
+        ),
+        source=Text(level="char"),
+        target=Text(level="char"),
+        model=Model(embedding_size=4, hidden_size=8, **sizes),
+        training=Training(epochs=1, patience_epochs=1),
+        limits=Limits(max_source_length=8, max_target_length=6),
+    )
+    texts = build_source(letters, "char"), build_target(letters, "char")
+    torch.manual_seed(seed)
+    network = Seq2Seq(len(letters) + 2, len(letters) + 3, recipe.model)
+    for parameter in network.parameters():
+        parameter.data.mul_(2)  # spread the answers
+    network.decoder.output.bias.data[1] = -100.0  # no unknown tokens
+    tensors = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
+    folder.mkdir()
+    save_checkpoint(folder / "best.safetensors", Checkpoint(recipe, *texts, tensors, {}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs `first`, `second` (with attention) and `stranger`, and data."""
+    home = tmp_path_factory.mktemp("scoring")
+    run(home / "first", 1)
+    run(home / "second", 2, attention="general")
+    run(home / "stranger", 3, letters="abcd")
+    (home / "train.tsv").write_text("a\tb\nb\tb\n")
+    (home / "test.tsv").write_text("".join(f"{word}\t{word[::-1]}\t{word}{word}\n" for word in WORDS))
+    return home
+
+
+def said(capsys: pytest.CaptureFixture[str], *command: object) -> str:
+    assert main(list(map(str, command))) == 0
+    return capsys.readouterr().out
+
+
+def test_a_beam_is_scored_beside_greedy_decoding(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, "evaluate", home / "first").endswith("\tgreedy\n")
+    printed = said(capsys, "evaluate", home / "first", "--beam", 3, "--length-penalty", 0.5)
+    assert printed.endswith("\tbeam 3, length penalty 0.5\n")
+    greedy = json.loads((home / "first" / "scores-test.json").read_text())
+    beam = json.loads((home / "first" / "scores-test-beam-3.json").read_text())
+    assert (greedy["decoding"], beam["decoding"]) == ("greedy", "beam 3, length penalty 0.5")
+    assert greedy["sources"] == beam["sources"] == len(WORDS)
+    low, high = beam["wer_interval_95"]
+    assert low <= beam["wer"] <= high
+
+
+@pytest.mark.parametrize("width", ["-1", "65", "wide"])
+def test_a_beam_of_no_sense_is_refused(width: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refusal:
+        main(["evaluate", str(home / "first"), "--beam", width])
+    assert refusal.value.code == 2
+    assert "--beam" in capsys.readouterr().err
+
+
+def test_an_ensemble_of_one_model_twice_is_that_model(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def rates(*command: object) -> str:
+        return said(capsys, "evaluate", *command).rpartition("\t")[0]
+
+    first, second = home / "first", home / "second"
+    assert rates(first, first) == rates(first)
+    assert rates(first, first, "--beam", 3) == rates(first, "--beam", 3)
+    assert said(capsys, "evaluate", first, second).endswith("\tgreedy, 2 models\n")
+
+
+def test_the_list_of_errors(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = said(capsys, "evaluate", home / "first", "--errors", tmp_path / "errors.tsv")
+    header, *rows = [line.split("\t") for line in (tmp_path / "errors.tsv").read_text().splitlines()]
+    assert header == ["distance", "source", "answer", "closest target"]
+    assert f"WER {100 * len(rows) / len(WORDS):.2f} %" in printed
+    assert [int(row[0]) for row in rows] == sorted((int(row[0]) for row in rows), reverse=True)
+    for _, source, answered, closest in rows:
+        assert closest in (source[::-1], source + source)
+        assert answered not in (source[::-1], source + source)
+
+
+def test_two_runs_are_compared(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    printed = said(capsys, "compare", home / "first", home / "first")
+    assert "WER of the first minus the second's +0.00 (+0.00 to +0.00)" in printed
+    assert (
+        "wrong in the first alone 0, in the second alone 0: by chance with probability 1\tgreedy" in printed
+    )
+    printed = said(capsys, "compare", home / "first", home / "second", "--beam", 2)
+    assert re.search(r"PER of the first minus the second's [+-][\d.]+ \(", printed)
+
+
+def test_labels_become_training_data(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("ab\n\nca\tignored\nab\nabcabcabc\na\n")
+    to = home / "labels.tsv"
+    printed = said(
+        capsys, "label", home / "first", home / "second", "--words", words, "--to", to, "--beam", 2
+    )
+    lines = dict(line.split("\t") for line in to.read_text().splitlines())
+    assert lines.keys() <= {"ab", "ca", "a"}  # none twice, and none longer than the limit
+    assert f"{len(lines)} of 5 labelled" in printed
+    to.write_text(f"{to.read_text()}a\tb\nzz\tab\n")  # one that is in the training data already
+    data = Files(folder=".", train="train.tsv", dev="test.tsv", name="-", licence="-", extra=("labels.tsv",))
+    recipe = Recipe(
+        card=Card(title="", description=""),
+        data=data,
+        source=Text(level="char"),
+        target=Text(level="char"),
+        model=Model(embedding_size=4, hidden_size=8),
+        training=Training(epochs=1, patience_epochs=1),
+        limits=Limits(max_source_length=8, max_target_length=6),
+    )
+    train = load_splits(recipe, home)["train"]
+    assert [pair.source for pair in train.pairs][:2] == ["a", "b"]
+    assert train.pairs[-1].source == "zz"
+    assert train.repeated == 1 + (lines.get("a") == "b")
+    assert len(train.sha256) == 64
+
+
+def test_runs_with_other_vocabularies_do_not_answer_together(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(home / "first"), str(home / "stranger")]) == 2
+    assert "stranger: has another vocabulary than" in capsys.readouterr().err

@@ -1,0 +1,67 @@
+"""What an update makes smaller, and what the model reads meanwhile.
+
+Knows nothing of files, optimisers or epochs. Letters: B batch, S source length, T target length, V tokens
+that can be emitted. Scheduled sampling: Bengio et al. (2015), in two passes over all steps at once as by
+Mihaylova and Martins (2019). Word dropout: Gal and Ghahramani (2016), but unknown where they have zeros.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from training.batches import IGNORED, Batch
+from training.recipe import Training
+
+UNKNOWN = 1  # in both vocabularies
+Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # source, lengths, read -> logits [B, T, V]
+
+
+def add_gradients(
+    fabric: Fabric, model: Score, batches: Sequence[Batch], options: Training, sampled: float
+) -> float:
+    """Adds up the gradients of the mean loss of one update over all tokens of its batches.
+
+    Returns that loss, the smoothed cross-entropy in nats a token. `sampled` is the share of the tokens
+    read that are the model's own.
+    """
+    tokens = sum(batch.tokens for batch in batches)
+    total = 0.0
+    for batch in batches:
+        source, read, labels = map(fabric.to_device, (batch.source, batch.read, batch.labels))
+        if sampled:
+            read = mix_own(model, source, batch.lengths, read, sampled)
+        source, read = (
+            drop_words(source, options.word_dropout),
+            drop_words(read, options.word_dropout, spared=1),
+        )
+        logits = model(source, batch.lengths, read)  # [B, T, V]
+        loss = nn.functional.cross_entropy(
+            logits.float().flatten(0, 1),
+            labels.flatten(),
+            ignore_index=IGNORED,
+            label_smoothing=options.label_smoothing,
+            reduction="sum",
+        )
+        fabric.backward(loss / tokens)
+        total += loss.item()
+    return total / tokens
+
+
+def drop_words(tokens: Tensor, share: float, spared: int = 0) -> Tensor:
+    """tokens [B, N] with that share of them unknown; the first `spared` columns stay."""
+    if not share:
+        return tokens
+    dropped = torch.rand(tokens.shape, device=tokens.device) < share
+    dropped[:, :spared] = False
+    return tokens.masked_fill(dropped, UNKNOWN)
+
+
+@torch.no_grad()
+def mix_own(model: Score, source: Tensor, lengths: Tensor, read: Tensor, share: float) -> Tensor:
+    """read [B, T] with that share of it replaced by what the model would have said there (but <E>)."""
+    said = model(source, lengths, read).argmax(dim=2)  # [B, T], what follows each token read
+    own = torch.cat((read[:, :1], said[:, :-1]), dim=1)  # <S> stays
+    chosen = (torch.rand(read.shape, device=read.device) < share) & (own != 0)
+    return torch.where(chosen, own, read)
