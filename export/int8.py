@@ -20,7 +20,7 @@ from bundle.graphs import decoder_graph, encoder_graph
 from bundle.manifest import Architecture, Vocabulary
 from export.graphs import join_directions, onnx_gates
 from export.onnx_graph import GraphBuilder
-from export.saturation import OPEN, hidden_states, largest_cell_state
+from export.saturation import OPEN, largest
 from export.selection import add_selection
 from training.model import Seq2Seq
 
@@ -78,38 +78,9 @@ def _encoder_layer(
     graph: GraphBuilder, lstm: nn.LSTM, layer: int, x: str, last: bool
 ) -> tuple[str, str, str]:
     """[S, B, in] -> outputs [S, B, directions * (H + 2)], last h and c [B, directions * H]."""
-    name = f"layer_{layer}"
-    ways = ["", "_reverse"] if lstm.bidirectional else [""]
-    size = lstm.hidden_size
-
-    def parameter(kind: str, way: str) -> np.ndarray:
-        return onnx_gates(getattr(lstm, f"{kind}_l{layer}{way}"))  # [4H, ...], gates i, o, f, c
-
-    quantised, biases = [], []
-    for way in ways:
-        read = parameter("weight_ih", way).T  # [in, 4H]
-        parts = [read] if layer == 0 else np.split(read, len(ways))  # each followed by its two sentinels
-        read = np.concatenate([np.pad(part, ((0, 2), (0, 0))) for part in parts])
-        back = np.pad(parameter("weight_hh", way).T, ((0, 2), (0, 0)))  # [H + 2, 4H]
-        quantised.append([quantise(_with_sentinel_gates(weight, size, 0)) for weight in (read, back)])
-        bias = (parameter("bias_ih", way) + parameter("bias_hh", way))[None]
-        bias = _with_sentinel_gates(bias, size, OPEN)[0]
-        biases.append(np.concatenate((bias, np.zeros_like(bias))))
-    states = [np.zeros((len(ways), 1, size + 2), np.float32) for _ in range(2)]
-    for state, extreme in zip(states, _sentinel(), strict=True):
-        state[..., -2:] = extreme, -extreme
-    initial = [
-        graph.add("Expand", [graph.weight(f"{name}.{kind}", state), "state_shape"], f"{name}.initial_{kind}")
-        for kind, state in zip("hc", states, strict=True)
-    ]
-    inputs = [x]
-    scales = []
-    for kind, found in zip("WR", zip(*quantised, strict=True), strict=True):
-        inputs.append(graph.weight(f"{name}.{kind}", np.stack([weight for weight, _ in found])))
-        scale = np.stack([scale for _, scale in found])  # [directions, 4(H + 2)]
-        scales.append(graph.weight(f"{name}.{kind}_scale", scale))
-        scales.append(graph.weight(f"{name}.{kind}_zero", np.zeros(scale.shape, np.int8)))
-    inputs += [graph.weight(f"{name}.B", np.stack(biases)), "lengths", *initial, "", *scales]
+    name, size = f"layer_{layer}", lstm.hidden_size
+    weights, scales, bias = _encoder_weights(graph, lstm, layer)
+    inputs = [x, *weights, bias, "lengths", *_first_states(graph, lstm, name), "", *scales]
     outputs = ["" if last else f"{name}.Y", f"{name}.Y_h", f"{name}.Y_c"]
     direction = "bidirectional" if lstm.bidirectional else "forward"
     graph.add_many("DynamicQuantizeLSTM", inputs, outputs, hidden_size=size + 2, direction=direction)
@@ -129,16 +100,53 @@ def _encoder_layer(
     return joined, *last_states
 
 
-def _sentinel() -> tuple[float, float]:
-    """Hidden and cell state of the sentinel at +1: no unit's hidden state can ever be larger."""
-    cell = largest_cell_state()
-    return float(hidden_states(np.array([cell]))[0]), cell
+def _encoder_weights(graph: GraphBuilder, lstm: nn.LSTM, layer: int) -> tuple[list[str], list[str], str]:
+    """A layer's W and R as bytes, their scales and zeros, and its bias; all with the sentinels' columns."""
+    name, ways = f"layer_{layer}", _ways(lstm)
+
+    def parameter(kind: str, way: str) -> np.ndarray:
+        return onnx_gates(getattr(lstm, f"{kind}_l{layer}{way}"))  # [4H, ...], gates i, o, f, c
+
+    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {"W": [], "R": []}
+    biases = []
+    for way in ways:
+        read = parameter("weight_ih", way).T  # [in, 4H]
+        parts = [read] if layer == 0 else np.split(read, len(ways))  # each followed by its two sentinels
+        read = np.concatenate([np.pad(part, ((0, 2), (0, 0))) for part in parts])
+        back = np.pad(parameter("weight_hh", way).T, ((0, 2), (0, 0)))  # [H + 2, 4H]
+        for kind, weight in (("W", read), ("R", back)):
+            found[kind].append(quantise(_with_sentinels(weight, (0, 0, 0, 0))))
+        bias = (parameter("bias_ih", way) + parameter("bias_hh", way))[None]
+        (bias,) = _with_sentinels(bias, (-OPEN, largest()[0], OPEN, 0))
+        biases.append(np.concatenate((bias, np.zeros_like(bias))))
+    weights, scales = [], []
+    for kind, of_ways in found.items():
+        weights.append(graph.weight(f"{name}.{kind}", np.stack([weight for weight, _ in of_ways])))
+        scale = np.stack([scale for _, scale in of_ways])  # [directions, 4(H + 2)]
+        scales.append(graph.weight(f"{name}.{kind}_scale", scale))
+        scales.append(graph.weight(f"{name}.{kind}_zero", np.zeros(scale.shape, np.int8)))
+    return weights, scales, graph.weight(f"{name}.B", np.stack(biases))
 
 
-def _with_sentinel_gates(columns: np.ndarray, size: int, drive: float) -> np.ndarray:
-    """Adds two units to each gate block of [..., 4H], gates i, o, f, c: i shut, o and f open, c at 0."""
+def _first_states(graph: GraphBuilder, lstm: nn.LSTM, name: str) -> list[str]:
+    """Hidden and cell state before the first token, [directions, B, H + 2]: 0, but for the sentinels."""
+    _, cell, hidden = largest()
+    states = []
+    for kind, extreme in (("h", hidden), ("c", cell)):
+        state = np.zeros((len(_ways(lstm)), 1, lstm.hidden_size + 2), np.float32)
+        state[..., -2:] = extreme, -extreme
+        start = graph.weight(f"{name}.{kind}", state)
+        states.append(graph.add("Expand", [start, "state_shape"], f"{name}.initial_{kind}"))
+    return states
+
+
+def _ways(lstm: nn.LSTM) -> list[str]:
+    return ["", "_reverse"] if lstm.bidirectional else [""]
+
+
+def _with_sentinels(columns: np.ndarray, gates: tuple[float, float, float, float]) -> np.ndarray:
+    """Adds two units to each gate block of [..., 4H]: the sentinels' columns of the gates i, o, f, c."""
     blocks = np.split(columns, 4, axis=1)
-    gates = (-drive, drive, drive, 0.0)
     units = [np.full((len(columns), 2), gate, np.float32) for gate in gates]
     return np.concatenate([part for pair in zip(blocks, units, strict=True) for part in pair], axis=1)
 

@@ -1,8 +1,9 @@
-"""How large a hidden state can come out of ONNX Runtime's LSTM on this machine, and from which cell state.
+"""How large a hidden state can come out of ONNX Runtime's LSTM on this machine, and how to get it.
 
-o * tanh(c) is at most 1 in mathematics. The runtime's tanh is a quotient of polynomials, and for some 57,000
-of the floats between 8 and 9 it comes out one or two units in the last place above 1. A bound that is to hold
-for every neighbour must be the largest of them all.
+sigmoid(o) * tanh(c) is below 1 in mathematics. The runtime's functions are quotients of polynomials: for some
+57,000 of the floats between 8 and 9 its tanh comes out one or two units in the last place above 1, for 20
+between 17.4 and 18 its sigmoid does. A bound that is to hold for every neighbour must be the largest of all
+products, which is the product of the largest factors: rounding keeps the order.
 """
 
 import functools
@@ -11,23 +12,29 @@ import numpy as np
 import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
-FROM, TO = np.float32(8), np.float32(9)  # from 9 on the runtime's tanh is 1; below 8 it is under 1
-OPEN = 20.0  # a gate's input for which its sigmoid is 1
+OPEN = 20.0  # a gate's input from which on its sigmoid is 1, and a cell state from which on its tanh is
+CELL_STATES = (8.0, 9.0)  # below, tanh is under 1; above, it is 1
+OUTPUT_GATES = (15.0, 20.0)  # the same for sigmoid
 
 
 @functools.cache
-def largest_cell_state() -> float:
-    """The cell state in [8, 9] whose hidden state is largest, its gates open: every float is tried."""
-    first, last = (int(bound.view(np.int32)) for bound in (FROM, TO))
-    states = np.arange(first, last + 1, dtype=np.int32).view(np.float32)
-    return float(states[np.argmax(hidden_states(states))])
+def largest() -> tuple[float, float, float]:
+    """Output gate's input, cell state and hidden state of the largest hidden state. Every float is tried."""
+    cells, gates = _floats(*CELL_STATES), _floats(*OUTPUT_GATES)
+    cell = cells[np.argmax(hidden_states(np.full_like(cells, OPEN), cells))]
+    gate = gates[np.argmax(hidden_states(gates, np.full_like(gates, OPEN)))]
+    (hidden,) = hidden_states(np.array([gate]), np.array([cell]))
+    return float(gate), float(cell), float(hidden)
 
 
-def hidden_states(cell_states: np.ndarray) -> np.ndarray:
-    """The hidden states that follow cell states [B] which their gates keep and let through: float32 [B]."""
+def hidden_states(gates: np.ndarray, cells: np.ndarray) -> np.ndarray:
+    """Hidden states for inputs of the output gate [B] and cell states [B] that are kept: float32 [B]."""
     shape = [1, "B", 1]
-    bias = np.array([[-OPEN, OPEN, OPEN, 0, 0, 0, 0, 0]], np.float32)  # gates i, o, f, c
-    weights = {"W": np.zeros((1, 4, 1), np.float32), "R": np.zeros((1, 4, 1), np.float32), "B": bias}
+    weights = {  # gates i, o, f, c
+        "W": np.array([[[0], [1], [0], [0]]], np.float32),  # the output gate's input is what is read
+        "R": np.zeros((1, 4, 1), np.float32),
+        "B": np.array([[-OPEN, 0, OPEN, 0, 0, 0, 0, 0]], np.float32),
+    }
     node = helper.make_node("LSTM", ["x", "W", "R", "B", "", "h", "c"], ["", "next_h"], hidden_size=1)
     graph = helper.make_graph(
         [node],
@@ -38,7 +45,12 @@ def hidden_states(cell_states: np.ndarray) -> np.ndarray:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    cells = cell_states.astype(np.float32).reshape(1, -1, 1)
-    zeros = np.zeros_like(cells)
-    (hidden,) = session.run(None, {"x": zeros, "h": zeros, "c": cells})
+    x, c = (array.astype(np.float32).reshape(1, -1, 1) for array in (gates, cells))
+    (hidden,) = session.run(None, {"x": x, "h": np.zeros_like(x), "c": c})
     return np.asarray(hidden).ravel()
+
+
+def _floats(first: float, last: float) -> np.ndarray:
+    """Every float32 between two positive ones."""
+    bits = [int(np.float32(bound).view(np.int32)) for bound in (first, last)]
+    return np.arange(bits[0], bits[1] + 1, dtype=np.int32).view(np.float32)

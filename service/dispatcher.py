@@ -16,6 +16,8 @@ from service.options import Options
 from service.rate import FinishRate
 from service.sequence import Outcome
 
+EXPRESS_ROWS = 32
+
 
 class Submission:
     """One sequence between its submission and its end.
@@ -60,6 +62,16 @@ class Submission:
         self.id = 0
         self.arrived = 0.0
 
+    @property
+    def express(self) -> bool:
+        """Whether it rides in the express lane, on account of its priority."""
+        return self.priority > 0
+
+
+def express_rows(rows: int) -> int:
+    """Rows of the express lane beside so many common ones."""
+    return min(EXPRESS_ROWS, rows)
+
 
 class _Engine:
     """One engine, and the submissions that it has."""
@@ -67,7 +79,7 @@ class _Engine:
     def __init__(self, link: Link) -> None:
         self.link = link
         self.submissions: dict[int, Submission] = {}
-        self.rows = 0  # that its submissions want
+        self.rows = [0, 0]  # that its submissions want: common, express
 
 
 class Dispatcher:
@@ -85,7 +97,7 @@ class Dispatcher:
         for engine in self._engines:
             engine.link.hear = partial(self._hear, engine)
             engine.link.lost = partial(self._lost, engine)
-        self._rows = rows * len(links)
+        self._rows = [rows * len(links), express_rows(rows) * len(links)]
         self._max_waiting = max_waiting
         self._heard = heard
         self._crashed = crashed
@@ -101,16 +113,15 @@ class Dispatcher:
     @property
     def running(self) -> int:
         """Rows in use, or wanted at once."""
-        return min(self._wanted, self._rows)
+        return sum(min(self._wanted(lane), rows) for lane, rows in enumerate(self._rows))
 
     @property
     def waiting(self) -> int:
         """Rows that are wanted and that somebody else still has."""
-        return max(0, self._wanted - self._rows)
+        return sum(max(0, self._wanted(lane) - rows) for lane, rows in enumerate(self._rows))
 
-    @property
-    def _wanted(self) -> int:
-        return sum(engine.rows for engine in self._engines)
+    def _wanted(self, lane: int) -> int:
+        return sum(engine.rows[lane] for engine in self._engines)
 
     def submit(self, submissions: Sized[Submission]) -> None:
         """Takes all of a call's sequences, or none of them.
@@ -120,9 +131,10 @@ class Dispatcher:
         if self._closed:
             raise Draining("the server is draining")
         now = time.monotonic()
+        lane = any(submission.express for submission in submissions)
         more = sum(submission.options.beam_size for submission in submissions)
-        free = self._rows - self._wanted
-        wait = self._rate.seconds_for(1 - free) if free < 1 else 0.0
+        free = self._rows[lane] - self._wanted(lane)
+        wait = self._rate.seconds_for(1 - free) if free < 1 and not lane else 0.0
         if more - free > self._max_waiting:
             raise Overloaded("QUEUE_FULL", f"the queue is full ({self._max_waiting} sequences)", wait)
         if wait and any(now + wait >= submission.deadline for submission in submissions):
@@ -144,10 +156,10 @@ class Dispatcher:
             engine.link.send(Abort())
 
     def _send(self, submission: Submission) -> None:
-        engine = min(self._engines, key=lambda engine: engine.rows)
+        engine = min(self._engines, key=lambda engine: engine.rows[submission.express])
         submission.id, submission.engine = next(self._ids), engine
         engine.submissions[submission.id] = submission
-        engine.rows += submission.options.beam_size
+        engine.rows[submission.express] += submission.options.beam_size
         engine.link.submit(
             Item(
                 submission.id,
@@ -169,7 +181,7 @@ class Dispatcher:
         ended = []
         for end in news.ended:
             submission = engine.submissions.pop(end.id)
-            engine.rows -= submission.options.beam_size
+            engine.rows[submission.express] -= submission.options.beam_size
             submission.ended = end
             ended.append(submission)
             submission.on_news(submission)

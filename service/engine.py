@@ -72,7 +72,13 @@ class Engine:
     """
 
     def __init__(
-        self, bundle: Bundle, profile: str = "", rows: int = 128, device: str = "cpu", threads: int = 1
+        self,
+        bundle: Bundle,
+        profile: str = "",
+        rows: int = 128,
+        device: str = "cpu",
+        threads: int = 1,
+        beside: "Engine | None" = None,
     ) -> None:
         vocabulary = bundle.manifest.vocabulary
         self.profile = bundle.manifest.profile(profile)
@@ -84,8 +90,15 @@ class Engine:
         self.unknown_id = vocabulary.source_unknown_id
         self.run_seconds = 0.0
         encoder, decoder = self.profile.encoder, self.profile.decoder
-        self._encoder = _session(bundle.graphs[encoder.file], encoder.file, device, threads)
-        self._decoder = _session(bundle.graphs[decoder.file], decoder.file, device, threads)
+        self._sessions: tuple[ort.InferenceSession, ort.InferenceSession] = (
+            beside._sessions  # more rows for the same graphs
+            if beside is not None
+            else (
+                _session(bundle.graphs[encoder.file], encoder.file, device, threads),
+                _session(bundle.graphs[decoder.file], decoder.file, device, threads),
+            )
+        )
+        self._encoder, self._decoder = self._sessions
         self._outputs = {tensor.name: self._array(tensor) for tensor in decoder.outputs}
         self._states = [  # two sets of h_0.. and c_0.., each [rows, H]
             {tensor.name: self._array(tensor) for tensor in encoder.outputs} for _ in range(2)

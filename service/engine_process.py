@@ -19,11 +19,13 @@ from bundle.reader import read_bundle
 from service import logs
 from service.channel import Channel
 from service.decoding.search import search_for
-from service.engine import open_engine
+from service.engine import Engine, open_engine
 from service.errors import StartError
 from service.golden import verify
-from service.messages import Abort, Cancel, Failed, Item, News, Ready, Start, Submit
-from service.scheduler import Engine, Scheduler
+from service.lanes import Lanes
+from service.messages import Abort, Cancel, Failed, Item, Ready, Start, Submit
+from service.scheduler import Engine as Rows
+from service.scheduler import Scheduler
 from service.sequence import Sequence
 from service.waiting import Waiting
 
@@ -50,7 +52,9 @@ def _serve(channel: Channel, start: Start) -> None:
     try:
         bundle = read_bundle(Path(start.folder))
         engine, fallback = open_engine(bundle, start.profile, start.rows, start.device, start.threads)
-        engine.warm_up()
+        express = Engine(bundle, start.profile, start.express_rows, engine.device, beside=engine)
+        for rows in (engine, express):
+            rows.warm_up()
         difference = verify(bundle, engine)
     except (BundleError, StartError) as error:
         channel.send(Failed(str(error)))
@@ -58,25 +62,24 @@ def _serve(channel: Channel, start: Start) -> None:
     channel.send(Ready(engine.device, difference, fallback))
     gc.collect()
     gc.freeze()  # what is here now stays: the collector need not look at it again
-    run(channel, engine, start.encode_tokens)
+    run(channel, engine, express, start.encode_tokens)
 
 
-def run(channel: Channel, engine: Engine, encode_tokens: int) -> None:
-    """Takes messages and ticks until the front is gone."""
-    scheduler = Scheduler(engine, Waiting(), encode_tokens)
-    while (messages := channel.receive(wait=not scheduler.busy)) is not None:
+def run(channel: Channel, engine: Rows, express: Rows, encode_tokens: int) -> None:
+    """Takes messages and ticks until the front is gone. `express` holds rows for those with priority."""
+    lanes = Lanes(*(Scheduler(rows, Waiting(), encode_tokens) for rows in (engine, express)))
+    while (messages := channel.receive(wait=not lanes.busy)) is not None:
         for message in messages:
             match message:
                 case Submit():
-                    scheduler.submit([_sequence(item, engine.emitted) for item in message.items])
+                    lanes.submit([_sequence(item, engine.emitted) for item in message.items])
                 case Cancel():
-                    scheduler.cancel(message.ids)
+                    lanes.cancel(message.ids)
                 case Abort():
-                    scheduler.abort()
-        if scheduler.busy:
-            scheduler.tick()
-        if scheduler.news.ended or scheduler.news.progress:
-            news, scheduler.news = scheduler.news, News()
+                    lanes.abort()
+        if lanes.busy:
+            lanes.tick()
+        for news in lanes.take_news():
             try:
                 channel.send(news)
             except OSError:

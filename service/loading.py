@@ -8,7 +8,7 @@ from pathlib import Path
 from bundle.errors import BundleError
 from bundle.reader import Bundle, read_bundle
 from bundle.repository import find_bundles
-from service.dispatcher import Dispatcher
+from service.dispatcher import Dispatcher, express_rows
 from service.errors import StartError
 from service.link import EngineProcess, Link
 from service.messages import Start
@@ -67,6 +67,7 @@ class Loader:
                 profile=profile,
                 device=settings.device,
                 rows=settings.max_rows,
+                express_rows=express_rows(settings.max_rows),
                 threads=settings.threads,
                 encode_tokens=settings.encode_tokens,
             )

@@ -23,6 +23,7 @@ class Start(Struct, tag=True, array_like=True):
     profile: str
     device: str
     rows: int
+    express_rows: int
     threads: int
     encode_tokens: int
 

@@ -18,6 +18,7 @@ PROGRAMS = {
     "training": ["bundle", "training", "export"],
     "dev": ["bench", "tests"],
 }
+RIVALS = {"mosec"}  # servers that the bench compares with: whoever compares installs them
 NEVER_SERVED = {"torch", "lightning-fabric", "onnx", "pytest", "grpcio-tools"}
 
 
@@ -126,7 +127,7 @@ def unasked(sources: list[str], asked_for: set[str]) -> set[str]:
 def test_what_is_imported_is_asked_for(name: str) -> None:
     files = [path for folder in PROGRAMS[name] for path in (ROOT / folder).rglob("*.py")]
     sources = [path.read_text(encoding="utf-8") for path in files]
-    assert unasked(sources, set(asked(name))) == set()
+    assert unasked(sources, set(asked(name))) - RIVALS == set()
 
 
 def test_an_import_that_was_not_asked_for_is_seen() -> None:

@@ -63,7 +63,8 @@ def test_every_option_of_decoding_reaches_the_server(server, tmp_path):
     flags = (
         "--max-length 4 --min-length 1 --beam 3 --n-best 2 --length-penalty 0.7 --cascade-margin 0.5 "
         "--cascade --seed 9 --temperature 0.5 --top-k 6 --top-p 0.9 --prefix w --allow w --allow o "
-        "--ban <unk> --bias <E>=-1.5 --bias ==2 --no-repeat-ngram 3 --loop-repeats 4 --alternatives 5 --log-probabilities --partial "
+        "--ban <unk> --bias <E>=-1.5 --bias ==2 --no-repeat-ngram 3 --loop-repeats 4 --alternatives 5 "
+        "--log-probabilities --partial "
         f"--json --sample --priority -3 --lexicon {lexicon}"
     )
     assert run(server.address, *flags.split(), "snow")[0] == 0

@@ -1,13 +1,17 @@
 """A cascade is fitted on what both ways of decoding really answer, and stored only where it is worth it."""
 
+import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
 import export.cascade
+from bundle.errors import BundleError
+from bundle.manifest import Cascade, decode_manifest, encode_manifest
 from bundle.reader import Bundle, read_bundle
 from bundle.text import TargetText
 from export.__main__ import main
@@ -91,10 +95,8 @@ def test_the_margin_is_what_trying_each_gives(seed: int) -> None:
 
 
 def test_a_margin_that_a_larger_one_shows_to_be_luck_is_not_taken() -> None:
-    margins = np.array(
-        [0.105, 0.205, 0.305, 0.405]
-    )  # the beam puts right, spoils, puts right, changes nothing
-    greedy_wrong = np.array([True, False, True, True])
+    margins = np.array([0.105, 0.205, 0.305, 0.405])
+    greedy_wrong = np.array([True, False, True, True])  # put right, spoiled, put right, left wrong
     beam_wrong = np.array([False, True, False, True])
     assert smallest_margin(margins, greedy_wrong, beam_wrong) == 0.31
     assert smallest_margin(margins[:2], greedy_wrong[:2], beam_wrong[:2]) == 0, "no better in all"
@@ -130,9 +132,8 @@ def test_where_the_beam_is_right_a_cascade_is_stored(
     used = [margins[line.split("\t")[0]] for line in file.read_text().splitlines()]
     assert cascade.beam_share == round(sum(margin < cascade.margin for margin in used) / count, 4)
     assert f"cascade\tbeam 5 below a margin of {cascade.margin:g}" in capsys.readouterr().out
-    found = {
-        (score.decoding.split(",")[0], score.metric): score.value for score in exported.manifest.card.scores
-    }
+    scores = exported.manifest.card.scores
+    found = {(score.decoding.split(",")[0], score.metric): score.value for score in scores}
     assert found["cascade", "WER"] == 0 < found["greedy", "WER"] == cascade.greedy_wer
 
 
@@ -143,6 +144,48 @@ def test_where_the_beam_is_no_better_there_is_none(
     exported = export_with(tiny_run, tmp_path, "--dev", str(file))
     assert exported.manifest.cascade is None
     assert "a beam of 5 is no better than greedy" in capsys.readouterr().out
+
+
+SOUND = {
+    "beam_size": 32,
+    "margin": 100.0,
+    "profile": "fp32",
+    "dataset": "dev",
+    "sources": 1,
+    "beam_share": 1.0,
+    "greedy_wer": 100.0,
+    "cascade_wer": 0.0,
+    "beam_wer": 0.0,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"beam_size": 1},
+        {"beam_size": 33},
+        {"margin": 0.0},
+        {"margin": 100.5},
+        {"profile": "fp16"},  # which the bundle lacks
+        {"beam_share": 1.1},
+        {"beam_wer": -0.1},
+        {"cascade_wer": 100.1},
+    ],
+    ids=str,
+)
+def test_a_manifest_with_a_cascade_that_cannot_be_is_refused(change: dict, bundle: Bundle) -> None:
+    sound = msgspec.structs.replace(bundle.manifest, cascade=Cascade(**SOUND))
+    assert decode_manifest(encode_manifest(sound)) == sound
+    fields = json.loads(encode_manifest(sound))
+    fields["cascade"] |= change
+    with pytest.raises(BundleError, match="cascade"):
+        decode_manifest(json.dumps(fields).encode())
+
+
+def test_a_manifest_need_not_speak_of_cascades(bundle: Bundle) -> None:
+    fields = json.loads(encode_manifest(bundle.manifest))
+    assert fields.pop("cascade") is None
+    assert decode_manifest(json.dumps(fields).encode()) == bundle.manifest
 
 
 @pytest.mark.parametrize("arguments", [["--dev", "absent.tsv"], ["--dev", "empty.tsv"]])

@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
 import export.graphs
+import export.int8
 from bundle.reader import read_bundle
 from export.__main__ import main
 from export.parity import Graphs, ParityError
@@ -30,13 +32,21 @@ def test_mixed_up_gates_are_found_and_nothing_is_published(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(export.graphs, "TORCH_TO_ONNX", (0, 1, 2, 3))
-    assert main(arguments(tiny_run, tmp_path / "models")) == 2
+    assert main([*arguments(tiny_run, tmp_path / "models"), "--profiles", "fp32"]) == 2
     assert "h_0 differs by" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
 
 
+@pytest.mark.parametrize(
+    ("profile", "says"), [("fp32", "h_0 differs by"), ("int8", "neighbours change its answer")]
+)
 def test_ignored_lengths_are_found(
-    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    profile: str,
+    says: str,
 ) -> None:
     encode = Graphs.encode
 
@@ -45,19 +55,19 @@ def test_ignored_lengths_are_found(
         return encode(graphs, [[*source, *[0] * (longest - len(source))] for source in sources])
 
     monkeypatch.setattr(Graphs, "encode", encode_padding)
-    assert main(arguments(tiny_run, tmp_path / "models")) == 2
-    assert "in batches of 2: h_0 differs by" in capsys.readouterr().err
+    assert main([*arguments(tiny_run, tmp_path / "models"), "--profiles", profile]) == 2
+    assert f"in batches of 2: {says}" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
 
 
 def test_fixed_batch_axis_is_refused(tiny_models: Path) -> None:
     onnx = pytest.importorskip("onnx")
     bundle = read_bundle(tiny_models / "tiny" / "1")
-    model = onnx.load_from_string(bundle.encoder)
+    model = onnx.load_from_string(bundle.graphs["encoder.fp32.onnx"])
     for tensor in model.graph.input:
         tensor.type.tensor_type.shape.dim[0].dim_value = 1
     with pytest.raises(ParityError, match="source: its first axis is 1"):
-        Graphs.load(model.SerializeToString(), bundle.decoder)
+        Graphs.load(model.SerializeToString(), bundle.graphs["decoder.fp32.onnx"])
 
 
 @pytest.mark.parametrize("missing", ["run", "samples"])
@@ -75,3 +85,45 @@ def test_version_is_never_overwritten(
 ) -> None:
     assert main(arguments(tiny_run, tiny_models)) == 2
     assert "tiny/1: exists already" in capsys.readouterr().err
+
+
+def test_profiles_are_chosen_and_the_first_is_the_default(tiny_run: Path, tmp_path: Path) -> None:
+    found = {}
+    for names in ("fp32", "int8", "fp32,int8,fp32"):
+        repository = tmp_path / names
+        assert main([*arguments(tiny_run, repository), "--profiles", names]) == 0
+        manifest = read_bundle(repository / "tiny" / "1").manifest
+        found[names] = [profile.name for profile in manifest.profiles]
+        assert manifest.profile("").name == found[names][0]
+    assert found == {"fp32": ["fp32"], "int8": ["int8"], "fp32,int8,fp32": ["fp32", "int8"]}
+
+
+def test_an_unknown_profile_is_refused(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*arguments(tiny_run, tmp_path), "--profiles", "fp32,fp8"])
+    assert "'fp8': int8, fp32 are allowed" in capsys.readouterr().err
+
+
+def test_golden_cases_are_those_that_every_profile_gives(tiny_models: Path) -> None:
+    """With PyTorch's own scores, from which int8's lie no further off than its tolerance says."""
+    bundle = read_bundle(tiny_models / "tiny" / "1")
+    for profile in bundle.manifest.profiles:
+        graphs = Graphs.load(*(bundle.graphs[graph.file] for graph in (profile.encoder, profile.decoder)))
+        for case in bundle.golden.cases:
+            ((tokens, scores),) = graphs.greedy([case.source_ids], bundle.manifest.vocabulary.start_id, 12)
+            assert tuple(tokens) == case.target_ids
+            worst = max(abs(a - b) for a, b in zip(scores, case.token_scores, strict=True))
+            assert worst <= profile.score_tolerance
+    tolerances = {profile.name: profile.score_tolerance for profile in bundle.manifest.profiles}
+    assert tolerances["fp32"] == 1e-4 < tolerances["int8"] < 0.5
+
+
+def test_a_profile_that_agrees_too_seldom_is_no_bundle(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(export.int8, "UNIT", np.float32(1 / 3))  # steps so coarse that answers change
+    assert main([*arguments(tiny_run, tmp_path / "models"), "--profiles", "int8,fp32"]) == 2
+    assert "int8, fp32 give PyTorch's tokens for" in capsys.readouterr().err
+    assert not (tmp_path / "models").exists()

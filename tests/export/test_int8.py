@@ -2,16 +2,21 @@
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from onnx import numpy_helper
 
+from bundle.manifest import Graph, Tensor
 from export import int8
 from export.graphs import build_decoder, build_encoder
 from export.int8 import LARGEST_PAIR, build_int8_decoder, build_int8_encoder, quantise
+from export.onnx_graph import GraphBuilder
 from export.parity import Graphs, ParityError, check_invariance
+from export.saturation import hidden_states, largest
 from tests.export.shapes import LONGEST, SHAPES, SIZES, VOCABULARY, network, some_sources
 
 WEIGHTS = arrays.arrays(
@@ -163,28 +168,43 @@ def test_export_sees_an_encoder_without_sentinels():
         check_invariance(graphs, some_sources(), model.start_id, 12)
 
 
-def test_sentinels_stay_where_they_are_for_the_longest_source():
-    """Their gates are so far open and shut that nothing moves, however often it is added."""
+@pytest.mark.parametrize("length", [1, 2, 500])
+def test_sentinels_stay_where_they_are(length):
+    """At the largest hidden state that there is, however often the cell is run."""
     model, architecture = network((1, 1, True), (6, 18))
     data = onnx.load_from_string(build_int8_encoder(model, architecture, 500))
     data.graph.output.append(onnx.ValueInfoProto(name="layer_0.Y_h"))
-    encoder = Graphs.load(
-        data.SerializeToString(), build_int8_decoder(model, architecture, VOCABULARY)
-    ).encoder
-    source = np.full((1, 500), 3, np.int64)
-    lengths = np.array([500], np.int32)
-    (state,) = encoder.run(["layer_0.Y_h"], {"source": source, "lengths": lengths})  # [2, 1, H + 2]
-    assert state.shape == (2, 1, 20)
-    assert (state[..., -2:] == [1, -1]).all()
+    encoder = ort.InferenceSession(data.SerializeToString(), providers=["CPUExecutionProvider"])
+    source, lengths = np.full((1, length), 3, np.int64), np.array([length], np.int32)
+    (state,) = encoder.run(["layer_0.Y_h"], {"source": source, "lengths": lengths})
+    assert state.shape == (2, 1, 9 + 2)  # half of the decoder's 18 a way, and the sentinels
+    *_, most = largest()
+    assert (state[..., -2:] == [np.float32(most), -np.float32(most)]).all()
+
+
+def test_no_hidden_state_is_larger_than_the_sentinels():
+    """Gates and cell states at random, and all those near the largest."""
+    gate, cell, most = largest()
+    chance = np.random.default_rng(0)
+    gates = np.concatenate((chance.uniform(-30, 30, 200_000), np.linspace(17, 18, 200_000)))
+    cells = np.concatenate((chance.uniform(-30, 30, 200_000), np.linspace(8, 9, 200_000)))
+    chance.shuffle(gates[200_000:])
+    found = hidden_states(gates, cells)
+    assert np.abs(found).max() <= most
+    assert hidden_states(np.array([gate]), np.array([cell])) == np.float32(most)
+    assert most >= 1 and (np.abs(found) >= 1).any(), "nothing came near: the test proved nothing"
 
 
 @pytest.mark.parametrize("bound", [1, 15, 300])
 def test_a_cell_state_is_read_in_two_bytes(bound):
-    """The bridge's reading of a cell state: no further off than half a fine step."""
-    coarse = bound / 127
-    states = np.linspace(-bound, bound, 10_001)
-    high = np.clip(np.rint(states / coarse), -128, 127) * coarse
-    fine = coarse / 254
-    low = np.clip(np.rint((states - high) / fine), -128, 127) * fine
-    assert np.abs(high + low - states).max() <= fine / 2 * 1.001
-    assert int8.UNIT == np.float32(1 / 127)
+    """A bridge of weight 1 gives every state in the bounds back, no further off than half a fine step."""
+    bridge = torch.nn.Linear(1, 1)
+    bridge.load_state_dict({"weight": torch.ones(1, 1), "bias": torch.zeros(1)})
+    graph = GraphBuilder()
+    int8._two_byte_linear(graph, "x", bridge, bound, "y")
+    tensors = [Tensor(name=name, dtype="float32", shape=("B", 1)) for name in "xy"]
+    data = graph.finish(Graph(file="read.onnx", inputs=(tensors[0],), outputs=(tensors[1],)))
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    states = np.linspace(-bound, bound, 10_001, dtype=np.float32)[:, None]
+    (read,) = session.run(None, {"x": states})
+    assert np.abs(read - states).max() <= bound / 127 / 254 / 2 + 1e-6 * bound

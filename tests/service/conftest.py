@@ -177,7 +177,12 @@ async def start(bundle: Bundle) -> AsyncIterator[Start]:
         ours.setblocking(False)
         link = Link(ours)
         await link.open()
-        thread = threading.Thread(target=_serve, args=(theirs, engine, settings.encode_tokens))
+        express = (
+            Engine(bundle, "fp32", rows, beside=engine)
+            if isinstance(engine, Engine)
+            else CountdownEngine(rows)
+        )
+        thread = threading.Thread(target=_serve, args=(theirs, engine, express, settings.encode_tokens))
         thread.start()  # the engine's own loop, its own messages; only the process is missing
         model = start_model(bundle, "fp32", "cpu", [link], settings, metrics, crash.set)
         models = Models([model], bundle.manifest.name)
@@ -207,9 +212,9 @@ async def start(bundle: Bundle) -> AsyncIterator[Start]:
         check_ledger(service)
 
 
-def _serve(end: socket.socket, engine, encode_tokens: int) -> None:
+def _serve(end: socket.socket, engine, express, encode_tokens: int) -> None:
     with end:
-        run(Channel(end), engine, encode_tokens)
+        run(Channel(end), engine, express, encode_tokens)
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""The cascade that was fitted for a model: asked for by name, served as it was fitted, counted and described."""
+"""The cascade that was fitted for a model: asked for by name, served as fitted, counted and described."""
 
 from dataclasses import asdict, replace
 from pathlib import Path

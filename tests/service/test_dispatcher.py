@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from service.dispatcher import Dispatcher, Submission
+from service.dispatcher import Dispatcher, Submission, express_rows
 from service.errors import Draining, Overloaded
 from service.messages import Abort, Ended, Item, News, Progress
 from service.options import Options
@@ -53,9 +53,9 @@ class Desk:
     def _crash(self):
         self.crashes += 1
 
-    def submit(self, count=1, deadline=FAR, beam_size=1, streams=False) -> list[Submission]:
+    def submit(self, count=1, deadline=FAR, beam_size=1, priority=0, streams=False) -> list[Submission]:
         submissions = [
-            Submission([2], Options(9, beam_size=beam_size), deadline, self.told.append, 3, streams)
+            Submission([2], Options(9, beam_size=beam_size), deadline, self.told.append, priority, streams)
             for _ in range(count)
         ]
         self.dispatcher.submit(submissions)
@@ -69,10 +69,10 @@ class Desk:
 def test_an_item_says_all_that_the_engine_needs():
     desk = Desk()
     before = time.monotonic()
-    (submission,) = desk.submit(streams=True)
+    (submission,) = desk.submit(priority=-3, streams=True)
     (item,) = desk.wires[0].items
     assert (item.id, item.source_ids, item.options, item.deadline, item.priority, item.streams) == (
-        *(submission.id, [2], Options(9), FAR, 3, True),
+        *(submission.id, [2], Options(9), FAR, -3, True),
     )
     assert before <= item.arrived <= time.monotonic()
 
@@ -142,6 +142,29 @@ def test_the_wait_is_counted_in_rows_of_all_engines(engines, rows, beam_size):
     with pytest.raises(Overloaded) as refusal:
         desk.submit(1, deadline=time.monotonic())
     assert refusal.value.retry_seconds == pytest.approx(15, rel=0.01)
+
+
+def test_those_with_priority_have_rows_of_their_own():
+    """A full house of others neither keeps them out nor makes their wait look long."""
+    desk = Desk(rows=2, max_waiting=4)
+    desk.submit(1)
+    desk.wires[0].end(1, busy=10.0)
+    desk.submit(6)
+    with pytest.raises(Overloaded):
+        desk.submit(1)
+    desk.submit(1, priority=1, deadline=time.monotonic() + 1)
+    assert (desk.dispatcher.running, desk.dispatcher.waiting) == (3, 4)
+    desk.submit(5, priority=2)
+    assert (desk.dispatcher.running, desk.dispatcher.waiting) == (4, 8)
+    with pytest.raises(Overloaded, match="full"):
+        desk.submit(1, priority=1)
+    desk.wires[0].end(*(item.id for item in desk.wires[0].items if item.id > 1))
+    assert (desk.dispatcher.running, desk.dispatcher.waiting, desk.dispatcher.inside) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(("rows", "express"), [(2, 2), (32, 32), (4096, 32)])
+def test_the_express_lane_is_a_small_one(rows, express):
+    assert express_rows(rows) == express
 
 
 def test_the_less_loaded_engine_gets_the_next():

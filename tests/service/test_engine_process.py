@@ -1,10 +1,11 @@
 """Real engine processes: they answer, they end with their front, and their death is heard of."""
 
 import asyncio
+import itertools
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from service.settings import Settings
 from tests.service.conftest import until
 from tests.service.lift import FAR
 
+SOURCES = [[2 + n % 25, 3, 4 + n % 7] * (1 + n % 5) for n in range(60)]
 Launch = Callable[..., EngineProcess]
 
 
@@ -33,7 +35,7 @@ async def launch(tiny_bundle: Path) -> AsyncIterator[Launch]:
     processes: list[EngineProcess] = []
 
     def launch_one(folder: Path = tiny_bundle, profile: str = "fp32", rows: int = 4) -> EngineProcess:
-        start = Start(str(folder), profile, "cpu", rows, 1, 1024)
+        start = Start(str(folder), profile, "cpu", rows, 32, 1, 1024)
         processes.append(EngineProcess(start, "error"))
         return processes[-1]
 
@@ -52,15 +54,19 @@ class Crowd:
             [process.link], 4, 100_000, lambda _, ended: self.ended.extend(ended), self.crashed.set
         )
 
-    def submit(self, sources: list[list[int]], max_length: int = 12) -> list[Submission]:
-        submissions = [Submission(ids, Options(max_length), FAR, lambda _: None) for ids in sources]
+    def submit(self, sources: list[list[int]], priorities: Sequence[int] = (0,)) -> list[Submission]:
+        """One for each source; priorities go round."""
+        submissions = [
+            Submission(ids, Options(12), FAR, lambda _: None, priority)
+            for ids, priority in zip(sources, itertools.cycle(priorities))
+        ]
         self.dispatcher.submit(submissions)
         return submissions
 
     async def answers(
-        self, sources: list[list[int]], max_length: int = 12
+        self, sources: list[list[int]], priorities: Sequence[int] = (0,)
     ) -> list[tuple[list[int], list[float]]]:
-        submissions = self.submit(sources, max_length)
+        submissions = self.submit(sources, priorities)
         await until(lambda: not self.dispatcher.inside)
         found = [submission.ended.hypotheses[0] for submission in submissions]
         return [(hypothesis.tokens, hypothesis.scores) for hypothesis in found]
@@ -205,9 +211,18 @@ async def test_one_that_hangs_is_killed(launch, monkeypatch):
     assert status(process) == -signal.SIGKILL
 
 
+@pytest.mark.parametrize("profile", ["fp32", "int8"])
+async def test_priority_changes_no_answer(launch, profile):
+    process = launch(profile=profile)
+    await process.open()
+    crowd = Crowd(process)
+    before = await crowd.answers(SOURCES)
+    for priorities in ([1], [0, 1], [-2, 3, 0, 0, 10]):
+        assert await crowd.answers(SOURCES, priorities) == before
+
+
 async def test_two_processes_agree_bit_for_bit(launch):
     processes = [launch(), launch(rows=3)]
     await asyncio.gather(*(process.open() for process in processes))
-    sources = [[2 + n % 25, 3, 4 + n % 7] * (1 + n % 5) for n in range(60)]
-    one, other = [await Crowd(process).answers(sources) for process in processes]
+    one, other = [await Crowd(process).answers(SOURCES) for process in processes]
     assert one == other

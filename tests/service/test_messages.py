@@ -36,7 +36,7 @@ HYPOTHESIS = Hypothesis(
     [2, 3], [-0.1, -1e-30, -math.inf], "constraint", -0.1, -0.05, [[(2, -0.1), (3, -2.0)]]
 )
 TO_ENGINE: list[ToEngine] = [
-    Start("models/tiny/1", "int8", "auto", 128, 1, 1024),
+    Start("models/tiny/1", "int8", "auto", 128, 32, 1, 1024),
     Submit([Item(1, [2, 3, 4], OPTIONS, 1e9, 0.1, -2, True), Item(2, [5], Options(1), 2.5, 0.1, 0, False)]),
     Cancel([1, 2**40]),
     Abort(),

@@ -1,0 +1,66 @@
+"""Two lanes over the same graphs: who has priority rides in rows of its own, between the steps of the others.
+
+In full rows a step takes long, and a sequence needs many of them. An express sequence waits for the step in
+hand, then its own few rows are stepped alone, as fast as on an idle machine; the others stand still
+meanwhile. So that they never do so for ever, every TURNS express steps are followed by one of theirs.
+"""
+
+from collections.abc import Iterable
+
+from service.messages import News
+from service.scheduler import Scheduler
+from service.sequence import Sequence
+
+TURNS = 16
+
+
+class Lanes:
+    """A scheduler for those with a priority above 0, as far as they fit, and one for all others."""
+
+    def __init__(self, common: Scheduler, express: Scheduler) -> None:
+        self._common = common
+        self._express = express
+        self._turns = 0  # express steps since the last common one
+
+    @property
+    def busy(self) -> bool:
+        """Whether a tick has anything to do."""
+        return self._common.busy or self._express.busy
+
+    def submit(self, sequences: Iterable[Sequence]) -> None:
+        """Lets sequences wait for rows of their lane."""
+        express: list[Sequence] = []
+        common: list[Sequence] = []
+        for sequence in sequences:
+            (express if sequence.priority > 0 else common).append(sequence)
+        self._express.submit(express)
+        self._common.submit(common)
+
+    def cancel(self, ids: Iterable[int]) -> None:
+        """Ends sequences whose callers left, in whichever lane they are."""
+        gone = list(ids)
+        self._express.cancel(gone)
+        self._common.cancel(gone)
+
+    def abort(self) -> None:
+        """Ends every sequence inside, as drained."""
+        self._express.abort()
+        self._common.abort()
+
+    def tick(self) -> None:
+        """One step of the lane whose turn it is."""
+        if self._express.busy and (self._turns < TURNS or not self._common.busy):
+            self._turns += 1
+            self._express.tick()
+        else:
+            self._turns = 0
+            self._common.tick()
+
+    def take_news(self) -> list[News]:
+        """What somebody waits to hear; bare figures wait for the next time."""
+        told = []
+        for scheduler in (self._express, self._common):
+            if scheduler.news.ended or scheduler.news.progress:
+                told.append(scheduler.news)
+                scheduler.news = News()
+        return told
