@@ -111,6 +111,11 @@ class Dispatcher:
         return sum(len(engine.submissions) for engine in self._engines)
 
     @property
+    def rows(self) -> int:
+        """Rows in all, those for priority included."""
+        return sum(self._rows)
+
+    @property
     def running(self) -> int:
         """Rows in use, or wanted at once."""
         return sum(min(self._wanted(lane), rows) for lane, rows in enumerate(self._rows))
@@ -131,8 +136,10 @@ class Dispatcher:
         if self._closed:
             raise Draining("the server is draining")
         now = time.monotonic()
-        lane = any(submission.express for submission in submissions)
-        more = sum(submission.options.beam_size for submission in submissions)
+        more, lane = 0, False
+        for submission in submissions:
+            more += submission.options.beam_size
+            lane |= submission.express
         free = self._rows[lane] - self._wanted(lane)
         wait = self._rate.seconds_for(1 - free) if free < 1 and not lane else 0.0
         if more - free > self._max_waiting:

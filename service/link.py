@@ -56,9 +56,9 @@ class Link(asyncio.Protocol):
         return self._closing
 
     def send(self, message: ToEngine) -> None:
-        """Sends a message at once."""
-        if self._transport is not None and not self._closing:
-            self._transport.write(frame(message))
+        """Sends a message at once, after every item submitted so far."""
+        self._flush()
+        self._write(message)
 
     def submit(self, item: Item) -> None:
         """Sends a sequence before the event loop next waits."""
@@ -67,8 +67,7 @@ class Link(asyncio.Protocol):
         self._items.append(item)
 
     def cancel(self, id_: int) -> None:
-        """Sends a cancel, after every item submitted so far."""
-        self._flush()
+        """Sends a cancel."""
         self.send(Cancel([id_]))
 
     def close(self) -> None:
@@ -80,7 +79,11 @@ class Link(asyncio.Protocol):
     def _flush(self) -> None:
         if self._items:
             items, self._items = self._items, []
-            self.send(Submit(items))
+            self._write(Submit(items))
+
+    def _write(self, message: ToEngine) -> None:
+        if self._transport is not None and not self._closing:
+            self._transport.write(frame(message))
 
     # asyncio.Protocol
 

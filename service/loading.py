@@ -111,7 +111,7 @@ def start_model(
     dispatcher = Dispatcher(links, settings.max_rows, settings.max_waiting, figures.observe, crashed)
     model = Model(bundle, profile, device, dispatcher, settings)
     figures.watch(dispatcher, model.answers)
-    figures.rows.set(settings.max_rows * len(links))
+    figures.rows.set(dispatcher.rows)
     figures.ready.set(1)
     metrics.info.labels(manifest.name, manifest.version, device, profile, bundle.digest).set(1)
     return model

@@ -1,4 +1,4 @@
-"""What Prometheus sees. One object, with an injected registry; only this and histogram.py know the library.
+"""What Prometheus sees. One object, with an injected registry; only this and figures.py know the library.
 
 Times are seconds; labels come from closed sets: never an input, an id, a peer or an error's text.
 """
@@ -7,7 +7,6 @@ from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
-    Counter,
     Gauge,
     GCCollector,
     PlatformCollector,
@@ -19,7 +18,7 @@ from prometheus_client import (
 from service.answers import Answers
 from service.dispatcher import Dispatcher, Submission
 from service.errors import StartError
-from service.histogram import Histogram
+from service.figures import Counter, Histogram
 from service.messages import News
 from service.sequence import Outcome
 
@@ -55,7 +54,7 @@ class Metrics:
         self.registry = registry
 
         def counter(name: str, text: str, labels: tuple[str, ...] = ()) -> Counter:
-            return Counter(name, text, labels, registry=registry)
+            return Counter(name, text, labels, registry)
 
         def gauge(name: str, text: str, labels: tuple[str, ...] = ()) -> Gauge:
             return Gauge(name, text, labels, registry=registry)

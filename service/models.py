@@ -270,6 +270,11 @@ class Models:
         for model in models:
             self.by_name.setdefault(model.manifest.name, {})[model.manifest.version] = model
         self.default = default
+        self._known: dict[tuple[str, int], Model] = {}  # by all that selects one
+        for name, versions in self.by_name.items():
+            for called in (name, "") if name == default else (name,):
+                self._known |= {(called, version): model for version, model in versions.items()}
+                self._known[called, 0] = versions[max(versions)]
 
     def all(self) -> list[Model]:
         """By name, then version."""
@@ -280,6 +285,8 @@ class Models:
 
         Raises InvalidRequest for what no model could be called, UnknownModel for what none here is.
         """
+        if known := self._known.get((name, version)):
+            return known
         name = name or self.default
         if not NAME.fullmatch(name):
             reason = "not a name; lower-case letters, digits, '.', '_' and '-', at most 64, are allowed"
@@ -291,11 +298,8 @@ class Models:
         versions = self.by_name.get(name)
         if versions is None:
             raise UnknownModel(f"model {name!r}: not served here; {', '.join(sorted(self.by_name))} are")
-        chosen = version or max(versions)
-        if chosen not in versions:
-            known = ", ".join(map(str, sorted(versions)))
-            raise UnknownModel(f"model {name!r} version {version}: not served here; {known} are")
-        return versions[chosen]
+        others = ", ".join(map(str, sorted(versions)))
+        raise UnknownModel(f"model {name!r} version {version}: not served here; {others} are")
 
 
 def deadline_after(seconds: float | None, longest: float) -> float:

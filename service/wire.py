@@ -1,5 +1,7 @@
 """The service's own types to messages of chairlift.v1. Holds no state and awaits nothing."""
 
+import functools
+
 from bundle.manifest import Cascade
 from chairlift.v1 import seq2seq_pb2 as pb
 from service.errors import InvalidRequest, ServiceError
@@ -16,6 +18,7 @@ FINISH_REASONS = {
 }
 
 
+@functools.cache  # copied into each response
 def reference(model: Model) -> pb.ModelReference:
     """Which model version answered."""
     manifest = model.manifest

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -51,6 +52,11 @@ class ServerProcess:
         record = self.logged("ready")
         self.listen, self.http = record["listen"], record["http"]
         return self
+
+    def metrics(self) -> str:
+        """What Prometheus would be told."""
+        with urllib.request.urlopen(f"http://{self.http}/metrics") as response:
+            return response.read().decode()
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

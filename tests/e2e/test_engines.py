@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import urllib.request
 from pathlib import Path
 
 import pytest
@@ -61,8 +60,7 @@ async def test_answers_are_the_golden_ones(serve, bundle, profile, count):
         assert list(answer.token_ids) == [token for token in case.target_ids if token]
         tolerance = bundle.manifest.profile(profile).score_tolerance * len(case.target_ids)
         assert answer.score == pytest.approx(case.score, abs=tolerance)
-    with urllib.request.urlopen(f"http://{server.http}/metrics") as response:
-        text = response.read().decode()
+    text = await asyncio.to_thread(server.metrics)
     assert f'chairlift_rows{{model="tiny",version="1"}} {4.0 * count}' in text
     assert f'profile="{profile}"' in text
 

@@ -217,6 +217,12 @@ def _serve(end: socket.socket, engine, express, encode_tokens: int) -> None:
         run(Channel(end), engine, express, encode_tokens)
 
 
+@pytest.fixture
+def nobody_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newcomers get their rows at once, unless a test says otherwise."""
+    monkeypatch.setattr("service.scheduler.HOLD_STEPS", 0)
+
+
 async def until(condition: Callable[[], object]) -> None:
     """Lets the event loop turn until a condition holds; fails after five seconds."""
     async with asyncio.timeout(5):

@@ -8,7 +8,6 @@ from service.dispatcher import Dispatcher, Submission, express_rows
 from service.errors import Draining, Overloaded
 from service.messages import Abort, Ended, Item, News, Progress
 from service.options import Options
-from service.rate import FinishRate
 from service.sequence import Outcome
 
 FAR = time.monotonic() + 100_000
@@ -241,14 +240,3 @@ def test_an_engine_that_goes_on_is_not_lost():
     desk.wires[0].end(1)
     assert desk.crashes == 0
     desk.submit(1)
-
-
-def test_a_rate_counts_busy_time_alone():
-    rate = FinishRate()
-    assert rate.seconds_for(5) == 0, "nobody can tell yet"
-    for _ in range(100):
-        rate.observe(1.0, 2)
-    assert rate.seconds_for(4) == pytest.approx(2.0)
-    for _ in range(300):
-        rate.observe(1.0, 20)
-    assert rate.seconds_for(20) == pytest.approx(1.0, rel=0.5), "what was long ago counts less"

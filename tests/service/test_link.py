@@ -1,0 +1,127 @@
+"""The front's end of a link: what is said arrives in order, and an end that was not ours is heard of."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+
+from service.errors import StartError
+from service.link import Link
+from service.messages import Abort, Cancel, Ended, Failed, Frames, Item, News, Ready, Submit, ToEngine, frame
+from service.options import Options
+from service.sequence import Outcome
+from tests.service.conftest import until
+from tests.service.desk import settle
+
+
+class FarEnd:
+    """The engine's side, read and written by the test."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._end = end
+        self._frames = Frames(ToEngine)
+
+    async def heard(self, count: int) -> list[object]:
+        found: list[object] = []
+        async with asyncio.timeout(5):
+            while len(found) < count:
+                data = await asyncio.get_running_loop().sock_recv(self._end, 1 << 16)
+                assert data, "the front hung up"
+                found += self._frames.feed(data)
+        return found
+
+    def say(self, data: bytes) -> None:
+        self._end.sendall(data)
+
+    def hang_up(self) -> None:
+        self._end.close()
+
+
+@pytest.fixture
+async def ends() -> AsyncIterator[tuple[Link, FarEnd]]:
+    ours, theirs = socket.socketpair()
+    for end in (ours, theirs):
+        end.setblocking(False)
+    link = Link(ours)
+    await link.open()
+    yield link, FarEnd(theirs)
+    link.close()
+    theirs.close()
+    await asyncio.sleep(0)
+
+
+def item(number: int) -> Item:
+    return Item(number, [2], Options(9), 1.0, 0.5, 0, False)
+
+
+async def test_items_of_one_turn_travel_together(ends):
+    link, far = ends
+    link.submit(item(1))
+    link.submit(item(2))
+    assert await far.heard(1) == [Submit([item(1), item(2)])]
+    link.submit(item(3))
+    assert await far.heard(1) == [Submit([item(3)])]
+
+
+async def test_nothing_overtakes_an_item(ends):
+    """A cancel or an abort that came first would leave it inside for good."""
+    link, far = ends
+    link.submit(item(1))
+    link.cancel(1)
+    link.submit(item(2))
+    link.send(Abort())
+    assert await far.heard(4) == [Submit([item(1)]), Cancel([1]), Submit([item(2)]), Abort()]
+
+
+async def test_an_engine_says_whether_it_is_ready(ends):
+    link, far = ends
+    far.say(frame(Ready("cpu", 0.5, "")))
+    assert await link.ready() == Ready("cpu", 0.5, "")
+
+
+async def test_an_engine_that_cannot_serve_says_why(ends):
+    link, far = ends
+    far.say(frame(Failed("golden case 3: the tokens differ from PyTorch's")))
+    with pytest.raises(StartError, match="golden case 3"):
+        await link.ready()
+
+
+async def test_news_are_heard_however_they_are_cut(ends):
+    link, far = ends
+    heard: list[News] = []
+    link.hear = heard.append
+    news = [News(ended=[Ended(n, Outcome.EOS, [], 0.0, 0.0, 1.0)]) for n in range(3)]
+    data = b"".join(map(frame, news))
+    far.say(data[:7])
+    await asyncio.sleep(0)
+    far.say(data[7:])
+    await until(lambda: len(heard) == 3)
+    assert heard == news
+
+
+@pytest.mark.parametrize(
+    "last", [b"", frame(News())[:3], b"\x00\x00\x00\x01\xc1"], ids=["end", "cut", "nonsense"]
+)
+async def test_an_end_that_was_not_ours_is_heard_of_once(ends, last):
+    link, far = ends
+    lost: list[bool] = []
+    link.lost = lambda: lost.append(True)
+    far.say(last)
+    if last[-1:] != b"\xc1":  # nonsense alone is enough
+        far.hang_up()
+    await until(lambda: lost)
+    assert link.closed and lost == [True]
+    link.submit(item(1))
+    link.cancel(1)
+
+
+async def test_our_own_end_is_no_loss(ends):
+    """Negative control."""
+    link, far = ends
+    lost: list[bool] = []
+    link.lost = lambda: lost.append(True)
+    link.close()
+    far.hang_up()
+    await settle()
+    assert link.closed and not lost
