@@ -220,7 +220,7 @@ class Server:
 def _slow_down_pollers() -> None:
     """Lets the event loop's thread go before gRPC's, which hands it every event.
 
-    Where cores are short, it would interrupt the loop for each event; behind the loop, it brings many at once.
+    Where cores are short, it would interrupt the loop for each event; behind it, it brings many at once.
     """
     if sys.platform != "linux":  # elsewhere a thread has no priority of its own
         return

@@ -61,7 +61,7 @@ async def test_answers_are_the_golden_ones(serve, bundle, profile, count):
         tolerance = bundle.manifest.profile(profile).score_tolerance * len(case.target_ids)
         assert answer.score == pytest.approx(case.score, abs=tolerance)
     text = await asyncio.to_thread(server.metrics)
-    assert f'chairlift_rows{{model="tiny",version="1"}} {4.0 * count}' in text
+    assert f'chairlift_rows{{model="tiny",version="1"}} {8.0 * count}' in text
     assert f'profile="{profile}"' in text
 
 
