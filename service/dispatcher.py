@@ -4,17 +4,20 @@ Knows nothing of text or transport. Lives on the event loop alone.
 """
 
 import itertools
+import logging
 import time
 from collections.abc import Callable, Iterable
 from collections.abc import Sequence as Sized
 from functools import partial
 
-from service.errors import Draining, Overloaded
+from service.errors import Draining, Internal, Overloaded
 from service.link import Link
 from service.messages import Abort, Ended, Item, News
 from service.options import Options
 from service.rate import FinishRate
 from service.sequence import Outcome
+
+log = logging.getLogger(__name__)
 
 EXPRESS_ROWS = 32
 
@@ -184,18 +187,27 @@ class Dispatcher:
             submission = engine.submissions[progress.id]
             submission.tokens += progress.tokens
             submission.scores += progress.scores
-            submission.on_news(submission)
+            self._tell(submission)
         ended = []
         for end in news.ended:
             submission = engine.submissions.pop(end.id)
             engine.rows[submission.express] -= submission.options.beam_size
             submission.ended = end
             ended.append(submission)
-            submission.on_news(submission)
+            self._tell(submission)
         busy = sum(news.step_seconds) + sum(news.encode_seconds) + sum(news.overhead_seconds)
         rows = sum(submission.options.beam_size for submission in ended)
         self._rate.observe(busy / len(self._engines), rows)
         self._heard(news, ended)
+
+    def _tell(self, submission: Submission) -> None:
+        """Whoever cannot take his news is cut off, as cancelled; the others hear theirs."""
+        try:
+            submission.on_news(submission)
+        except Exception:
+            error_id = Internal().error_id
+            log.error("news were not taken", exc_info=True, extra={"error_id": error_id})
+            self.cancel([submission])
 
     def _lost(self, engine: _Engine) -> None:
         """An engine's process ended by itself: whoever was in it gets an answer all the same."""

@@ -18,13 +18,13 @@ from bundle.errors import BundleError
 from bundle.reader import read_bundle
 from service import logs
 from service.channel import Channel
+from service.decoder import Decoder
 from service.decoding.search import search_for
 from service.engine import Engine, open_engine
 from service.errors import StartError
 from service.golden import verify
 from service.lanes import Lanes
 from service.messages import Abort, Cancel, Failed, Item, Ready, Start, Submit
-from service.scheduler import Engine as Rows
 from service.scheduler import Scheduler
 from service.sequence import Sequence
 from service.waiting import Waiting
@@ -65,7 +65,7 @@ def _serve(channel: Channel, start: Start) -> None:
     run(channel, engine, express, start.encode_tokens)
 
 
-def run(channel: Channel, engine: Rows, express: Rows, encode_tokens: int) -> None:
+def run(channel: Channel, engine: Decoder, express: Decoder, encode_tokens: int) -> None:
     """Takes messages and ticks until the front is gone. `express` holds rows for those with priority."""
     lanes = Lanes(*(Scheduler(rows, Waiting(), encode_tokens) for rows in (engine, express)))
     while (messages := channel.receive(wait=not lanes.busy)) is not None:

@@ -6,8 +6,8 @@ import os
 import signal
 import threading
 
+from service.catalogue import Models
 from service.loading import Loader
-from service.models import Models
 from service.server import Server
 from service.settings import Settings
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from bundle.errors import BundleError
 from bundle.reader import Bundle, read_bundle
 from bundle.repository import find_bundles
+from service.catalogue import Models
 from service.dispatcher import Dispatcher, express_rows
 from service.errors import StartError
 from service.link import EngineProcess, Link
 from service.messages import Start
 from service.metrics import Metrics, ModelMetrics
-from service.models import Model, Models
+from service.models import Model
 from service.settings import Settings
 
 log = logging.getLogger(__name__)

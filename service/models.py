@@ -1,11 +1,10 @@
-"""The models that are served, and what happens to a text: checked, turned into ids, decoded, turned back.
+"""A model, and what happens to a text in it: checked, turned into ids, decoded, turned back.
 
-Knows nothing of gRPC. One Model is one bundle version with its own engines; `Models` selects among them.
+Knows nothing of gRPC, or of other models. One Model is one bundle version with its own engines.
 """
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import AsyncGenerator
 from collections.abc import Sequence as Sized
@@ -22,7 +21,6 @@ from service.errors import (
     Internal,
     InvalidRequest,
     ServiceError,
-    UnknownModel,
     Violation,
 )
 from service.hypothesis import Hypothesis
@@ -33,7 +31,6 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MAX_BEAM_SIZE = 32
 MAX_ANSWER_BYTES = 256 << 20  # of kept answers, about
 
@@ -260,48 +257,3 @@ def _size_bytes(submission: Submission, answer: Answer) -> int:
 
 def _too_late() -> DeadlineExceeded:
     return DeadlineExceeded("the deadline passed before the answer was complete")
-
-
-class Models:
-    """Every model version that is served, by name and version."""
-
-    def __init__(self, models: Sized[Model], default: str) -> None:
-        self.by_name: dict[str, dict[int, Model]] = {}
-        for model in models:
-            self.by_name.setdefault(model.manifest.name, {})[model.manifest.version] = model
-        self.default = default
-        self._known: dict[tuple[str, int], Model] = {}  # by all that selects one
-        for name, versions in self.by_name.items():
-            for called in (name, "") if name == default else (name,):
-                self._known |= {(called, version): model for version, model in versions.items()}
-                self._known[called, 0] = versions[max(versions)]
-
-    def all(self) -> list[Model]:
-        """By name, then version."""
-        return [versions[v] for _, versions in sorted(self.by_name.items()) for v in sorted(versions)]
-
-    def select(self, name: str, version: int) -> Model:
-        """The model of a name (empty: the default) and version (0: the highest).
-
-        Raises InvalidRequest for what no model could be called, UnknownModel for what none here is.
-        """
-        if known := self._known.get((name, version)):
-            return known
-        name = name or self.default
-        if not NAME.fullmatch(name):
-            reason = "not a name; lower-case letters, digits, '.', '_' and '-', at most 64, are allowed"
-            raise InvalidRequest(Violation("model.name", reason))
-        if version < 0:
-            raise InvalidRequest(
-                Violation("model.version", f"{version}; 0 (the highest) and more are allowed")
-            )
-        versions = self.by_name.get(name)
-        if versions is None:
-            raise UnknownModel(f"model {name!r}: not served here; {', '.join(sorted(self.by_name))} are")
-        others = ", ".join(map(str, sorted(versions)))
-        raise UnknownModel(f"model {name!r} version {version}: not served here; {others} are")
-
-
-def deadline_after(seconds: float | None, longest: float) -> float:
-    """A deadline on the monotonic clock: the caller's, but not past the server's longest."""
-    return time.monotonic() + (longest if seconds is None else min(seconds, longest))

@@ -1,61 +1,24 @@
 """Continuous batching: sequences join and leave rows at any step, and nobody waits for the slowest.
 
 Knows nothing of text, transport, tensors, processes or metrics. One thread owns it: between two ticks it
-takes sequences and cancels, and every tick admits, steps and retires. Rows 0..n-1 are stepped; a row that is
-left is filled by a newcomer if one waits, and else by the last row, so that no step has holes.
+takes sequences and cancels, and every tick admits, steps and retires. Who has which row is in rows.py.
 """
 
 import heapq
 import logging
 import time
 from collections.abc import Callable, Iterable
-from collections.abc import Sequence as Sized
-from typing import Protocol
 
-from service.decoding.search import Distributions, Search
-from service.hypothesis import Hypothesis, Reason
+from service.decoder import Decoder
+from service.decoding.search import Search
 from service.messages import Ended, News, Progress
+from service.rows import Rows
 from service.sequence import Outcome, Sequence
 from service.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
-TRIM_STEPS = 1024
 COMPANY, HOLD_STEPS = 8, 2
-REASONS: dict[Outcome, Reason] = {
-    Outcome.EOS: "eos",
-    Outcome.LENGTH: "length",
-    Outcome.LOOP: "loop",
-    Outcome.CONSTRAINT: "constraint",
-    Outcome.DEADLINE: "deadline",
-}
-
-
-class Engine(Protocol):
-    """What the scheduler needs: rows of decoder state."""
-
-    rows: int
-    end_id: int
-    emitted: int  # V: tokens that can be emitted
-    run_seconds: float  # time inside ONNX Runtime, of the last encode or step
-
-    def encode(self, sources: Sized[Sized[int]], rows: Sized[int]) -> None:
-        """Runs the encoder; source i's state goes to row rows[i], which reads <S> next."""
-
-    def step(self, count: int) -> tuple[list[int], list[float]]:
-        """Runs the decoder on rows 0..count-1: the best next token of each, and its log-probability."""
-
-    def step_singly(self, count: int) -> tuple[list[int], list[float], list[int]]:
-        """As `step`, a row at a time, after a step that threw; then the rows that throw alone."""
-
-    def distributions(self, rows: Sized[int]) -> Distributions:
-        """What the last step said of these rows."""
-
-    def place(self, rows: Sized[int], sources: Sized[int], tokens: Sized[int]) -> None:
-        """Copies the states of rows `sources` over those of `rows`, all at once, to read `tokens` next."""
-
-    def move(self, rows: Sized[int], sources: Sized[int]) -> None:
-        """Copies states and tokens of rows `sources` over those of `rows`, all at once."""
 
 
 class Scheduler:
@@ -63,32 +26,30 @@ class Scheduler:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Decoder,
         waiting: Waiting[Sequence],
         encode_tokens: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.waiting = waiting
-        self.running: list[Sequence | None] = []  # by row; None: a hole, filled before the next step
         self.news = News()
         self._engine = engine
+        self._rows = Rows(engine.rows)
         self._encode_tokens = encode_tokens  # most source tokens encoded between two steps
         self._clock = clock
         self._inside: dict[int, Sequence] = {}  # by id: all that wait or run
-        self._holes: list[int] = []
         self._held = 0  # steps for which newcomers have waited for company
-        self._reserved = 0  # rows that those who run may come to hold
         self._searching: dict[int, Sequence] = {}
         self._streaming: dict[int, Sequence] = {}
-        self._deadlines: list[
-            tuple[float, int]
-        ] = []  # of those who run; heaps keep the ended until they surface
+        # Of those who run; heaps keep the ended until they surface.
+        self._deadlines: list[tuple[float, int]] = []
         self._limits: list[tuple[int, int]] = []  # the step that gives a plain sequence its last token
         self._fresh: list[Sequence] = []  # those whose first step comes next
-        self._steps = 0
-        self._token_log: list[list[int]] = []  # what each row got, step by step
-        self._score_log: list[list[float]] = []
-        self._logged_from = 0
+
+    @property
+    def running(self) -> list[Sequence | None]:
+        """By row. None: a hole, filled before the next step."""
+        return self._rows.running
 
     @property
     def busy(self) -> bool:
@@ -118,7 +79,9 @@ class Scheduler:
         self._expire(began)
         if self.waiting:
             ran += self._admit(began)
-        self._close_holes()
+        rows, sources = self._rows.close_holes()
+        if rows:
+            self._engine.move(rows, sources)
         if self.running:
             ran += self._step()
             self.news.overhead_seconds.append(self._clock() - began - ran)
@@ -140,8 +103,7 @@ class Scheduler:
         A few newcomers wait a step or two for company while others decode: one source alone costs the encoder
         twice what it costs among eight.
         """
-        free = self._engine.rows - self._reserved
-        if self.running and len(self.waiting) < min(COMPANY, free) and self._held < HOLD_STEPS:
+        if self.running and len(self.waiting) < min(COMPANY, self._rows.free) and self._held < HOLD_STEPS:
             self._held += 1
             return 0.0
         self._held = 0
@@ -150,20 +112,17 @@ class Scheduler:
         while self.waiting:
             sequence = self.waiting.peek()
             budget -= len(sequence.source_ids)
-            if self._reserved + sequence.width > self._engine.rows or (newcomers and budget < 0):
+            if sequence.width > self._rows.free or (newcomers and budget < 0):
                 break
             self.waiting.pop()
-            self._reserved += sequence.width
+            self._rows.take(sequence)
             newcomers.append(sequence)
         return self._encode(newcomers, now) if newcomers else 0.0
 
     def _encode(self, newcomers: list[Sequence], now: float) -> float:
-        rows = [self._free_row() for _ in newcomers]
-        for sequence, row in zip(newcomers, rows, strict=True):
-            self.running[row] = sequence
-            sequence.rows, sequence.since = [row], self._steps
+        sources = [sequence.source_ids for sequence in newcomers]
         try:
-            self._engine.encode([sequence.source_ids for sequence in newcomers], rows)
+            self._engine.encode(sources, [sequence.rows[0] for sequence in newcomers])
         except Exception:
             log.error("the encoder failed", exc_info=True)
             return self._encode_singly(newcomers, now)
@@ -194,7 +153,7 @@ class Scheduler:
         if sequence.search is not None:
             self._searching[sequence.id] = sequence
         else:
-            heapq.heappush(self._limits, (self._steps + sequence.options.max_length - 1, sequence.id))
+            heapq.heappush(self._limits, (self._rows.steps + sequence.options.max_length - 1, sequence.id))
         if sequence.streams:
             self._streaming[sequence.id] = sequence
 
@@ -210,9 +169,7 @@ class Scheduler:
             log.error("a decoder step failed", exc_info=True, extra={"rows": count})
             tokens, scores, broken = self._engine.step_singly(count)
         ran, now = self._engine.run_seconds, self._clock()
-        self._token_log.append(tokens)
-        self._score_log.append(scores)
-        self._steps += 1
+        self._rows.record(tokens, scores)
         self.news.step_rows.append(count)
         self.news.step_seconds.append(ran)
         for sequence in self._fresh:
@@ -226,8 +183,6 @@ class Scheduler:
         self._retire_plain(tokens)
         for sequence in self._streaming.values():
             self._tell(sequence, tokens, scores)
-        if len(self._token_log) > TRIM_STEPS:
-            self._empty_log()
         return ran
 
     def _retire_plain(self, tokens: list[int]) -> None:
@@ -238,7 +193,7 @@ class Scheduler:
             owner = self.running[row]
             if owner is not None and owner.search is None:
                 self._end(owner, Outcome.EOS)
-        while self._limits and self._limits[0][0] < self._steps:
+        while self._limits and self._limits[0][0] < self._rows.steps:
             sequence = self._inside.get(heapq.heappop(self._limits)[1])
             if sequence is not None:
                 self._end(sequence, Outcome.LENGTH)
@@ -264,11 +219,7 @@ class Scheduler:
             if not parents:
                 self._end_search(sequence, search)
                 continue
-            sequence.rows = held[: len(parents)] + [self._free_row() for _ in parents[len(held) :]]
-            for row in held[len(parents) :]:
-                self._leave(row)
-            for row in sequence.rows:
-                self.running[row] = sequence
+            self._rows.resize(sequence, len(parents))
             rows += sequence.rows
             sources += [held[parent] for parent in parents]
             read += tokens
@@ -295,13 +246,11 @@ class Scheduler:
             search = sequence.search
             self.news.progress.append(Progress(sequence.id, search.final[new], search.final_scores[new]))
 
-    # Rows
+    # The end
 
     def _end(self, sequence: Sequence, outcome: Outcome) -> None:
         """The one way out: rows, queue and bookkeeping are free of the sequence, and the news has it."""
         if sequence.rows:
-            if sequence.search is None:
-                self._read_log(sequence)
             self._release(sequence)
         else:
             self.waiting.discard(sequence)
@@ -311,7 +260,7 @@ class Scheduler:
             Ended(
                 id=sequence.id,
                 outcome=outcome,
-                hypotheses=_hypotheses(sequence, outcome),
+                hypotheses=sequence.found(outcome),
                 started=sequence.started,
                 first_token=sequence.first_token,
                 finished=self._clock(),
@@ -320,80 +269,11 @@ class Scheduler:
         )
 
     def _release(self, sequence: Sequence) -> None:
-        """Takes a sequence out of its rows."""
-        for row in sequence.rows:
-            self._leave(row)
-        sequence.rows = []
-        self._reserved -= sequence.width
+        self._rows.leave(sequence)
         self._searching.pop(sequence.id, None)
         self._streaming.pop(sequence.id, None)
-
-    def _leave(self, row: int) -> None:
-        self.running[row] = None
-        self._holes.append(row)
-
-    def _free_row(self) -> int:
-        if self._holes:
-            return self._holes.pop()
-        self.running.append(None)
-        return len(self.running) - 1
-
-    def _close_holes(self) -> None:
-        """Puts the last rows into the holes that no newcomer took."""
-        if not self._holes:
-            return
-        rows, sources = [], []
-        for hole in sorted(self._holes):
-            while self.running and self.running[-1] is None:
-                self.running.pop()
-            if hole >= len(self.running):
-                break
-            rows.append(hole)
-            sources.append(len(self.running) - 1)
-            owner = self.running[hole] = self.running.pop()
-            assert owner is not None
-            if owner.search is None:
-                self._read_log(owner)
-            owner.rows[owner.rows.index(sources[-1])] = hole
-        self._holes.clear()
-        if rows:
-            self._engine.move(rows, sources)
-
-    # The log
-
-    def _read_log(self, sequence: Sequence) -> None:
-        """Copies what a plain sequence got at its row since the last time."""
-        row, first = sequence.rows[0], sequence.since - self._logged_from
-        sequence.tokens += [tokens[row] for tokens in self._token_log[first:]]
-        sequence.scores += [scores[row] for scores in self._score_log[first:]]
-        sequence.since = self._steps
-
-    def _empty_log(self) -> None:
-        for row, sequence in enumerate(self.running):
-            if sequence is not None and sequence.search is None:
-                assert sequence.rows == [row]
-                self._read_log(sequence)
-        self._token_log.clear()
-        self._score_log.clear()
-        self._logged_from = self._steps
 
 
 def _not_numbers(scores: list[float]) -> list[int]:
     total = sum(scores)
     return [] if total == total else [row for row, score in enumerate(scores) if score != score]
-
-
-def _hypotheses(sequence: Sequence, outcome: Outcome) -> list[Hypothesis]:
-    """What a sequence has to show: its search's best, or its own greedy tokens."""
-    reason = REASONS.get(outcome)
-    if reason is None or (reason == "deadline" and not sequence.options.partial_on_deadline):
-        return []
-    if sequence.search is not None:
-        if reason == "deadline":
-            sequence.search.finish(reason)
-        return [found for found in sequence.search.hypotheses if found.scores]  # none: it had no row yet
-    if not sequence.scores:
-        return []
-    tokens = sequence.tokens[:-1] if reason == "eos" else sequence.tokens
-    score = sum(sequence.scores)
-    return [Hypothesis(tokens, sequence.scores, reason, score, score)]

@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from service.hypothesis import Hypothesis
+from service.hypothesis import Hypothesis, Reason
 from service.options import Options
 
 if TYPE_CHECKING:  # the front knows sequences' outcomes, and nothing of how they are decoded
@@ -23,10 +23,19 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+REASONS: dict[Outcome, Reason] = {
+    Outcome.EOS: "eos",
+    Outcome.LENGTH: "length",
+    Outcome.LOOP: "loop",
+    Outcome.CONSTRAINT: "constraint",
+    Outcome.DEADLINE: "deadline",
+}
+
+
 class Sequence:
     """Written by the scheduler alone. Times are seconds of the monotonic clock, the same in every process.
 
-    A plain greedy sequence has one row and no `search`; its tokens lie in the scheduler's log until it ends
+    A plain greedy sequence has one row and no `search`; its tokens lie in the rows' log until it ends
     or moves. Every other one has a search, which decides what its rows read.
     """
 
@@ -34,7 +43,6 @@ class Sequence:
         "arrived",
         "deadline",
         "first_token",
-        "hypotheses",
         "id",
         "options",
         "outcome",
@@ -74,7 +82,6 @@ class Sequence:
         self.tokens: list[int] = []  # before that step
         self.scores: list[float] = []  # natural-log probabilities of those
         self.sent = 0  # how many of its tokens a stream has been told
-        self.hypotheses: list[Hypothesis] = []
         self.outcome: Outcome | None = None
         self.started = self.first_token = 0.0
 
@@ -92,3 +99,18 @@ class Sequence:
         """Ends the sequence. Ending one twice is a mistake of ours."""
         assert self.outcome is None, f"ended twice: {self.outcome}, then {outcome}"
         self.outcome = outcome
+
+    def found(self, outcome: Outcome) -> list[Hypothesis]:
+        """What it has to show with such an end: its search's best, or its own greedy tokens."""
+        reason = REASONS.get(outcome)
+        if reason is None or (reason == "deadline" and not self.options.partial_on_deadline):
+            return []
+        if self.search is not None:
+            if reason == "deadline":
+                self.search.finish(reason)
+            return [found for found in self.search.hypotheses if found.scores]  # none: it had no row yet
+        if not self.scores:
+            return []
+        tokens = self.tokens[:-1] if reason == "eos" else self.tokens
+        score = sum(self.scores)
+        return [Hypothesis(tokens, self.scores, reason, score, score)]

@@ -3,12 +3,13 @@
 Knows neither status codes nor metrics: server.py wraps every method in both.
 """
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from chairlift.v1 import seq2seq_pb2 as pb
 from service import requests, wire
-from service.models import Models, deadline_after
+from service.catalogue import Models
 from service.options import Options
 
 EARLY_SECONDS = 0.05  # at most, and at most a tenth of the time
@@ -25,7 +26,7 @@ class Servicer:
         """Answers for many inputs, in their order."""
         model = self._models.select(request.model.name, request.model.version)
         options, priority = requests.options(request.options, model), requests.priority(request.priority)
-        deadline = deadline_after(_time_for(options, seconds), self._longest)
+        deadline = self._deadline(_time_for(options, seconds))
         answers = await model.generate(request.inputs, options, deadline, priority)
         results = [wire.result(answer, request.options) for answer in answers]
         return pb.GenerateResponse(model=wire.reference(model), results=results)
@@ -36,7 +37,7 @@ class Servicer:
         """Tokens of one input as they are decided, then the answer."""
         model = self._models.select(request.model.name, request.model.version)
         options, priority = requests.options(request.options, model), requests.priority(request.priority)
-        deadline = deadline_after(_time_for(options, seconds), self._longest)
+        deadline = self._deadline(_time_for(options, seconds))
         async with aclosing(model.stream(request.input, options, deadline, priority)) as news:
             async for item in news:
                 yield wire.event(item, model, request.options)
@@ -45,7 +46,7 @@ class Servicer:
         """How probable each target is, given its input."""
         model = self._models.select(request.model.name, request.model.version)
         targets, priority = requests.targets(request, model), requests.priority(request.priority)
-        deadline = deadline_after(seconds, self._longest)
+        deadline = self._deadline(seconds)
         answers = await model.score(request.inputs, targets, deadline, priority)
         results = [wire.score_result(answer) for answer in answers]
         return pb.ScoreResponse(model=wire.reference(model), results=results)
@@ -62,6 +63,10 @@ class Servicer:
         model = self._models.select(request.model.name, request.model.version)
         default = self._models.select("", 0)
         return pb.GetModelResponse(model=wire.description(model, model is default, True))
+
+    def _deadline(self, seconds: float | None) -> float:
+        """On the monotonic clock: the caller's, but not past the server's longest."""
+        return time.monotonic() + (self._longest if seconds is None else min(seconds, self._longest))
 
 
 def _time_for(options: Options, seconds: float | None) -> float | None:

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from bundle.reader import Bundle, read_bundle
 from chairlift.v1 import seq2seq_pb2 as pb
 from chairlift.v1.seq2seq_pb2_grpc import Seq2SeqServiceStub
+from service.catalogue import Models
 from service.channel import Channel
 from service.decoding.search import Distributions
 from service.engine import Engine
@@ -22,7 +23,7 @@ from service.engine_process import run
 from service.link import Link
 from service.loading import start_model
 from service.metrics import Metrics
-from service.models import Model, Models
+from service.models import Model
 from service.server import Server
 from service.servicer import Servicer
 from service.settings import Settings

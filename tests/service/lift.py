@@ -89,7 +89,7 @@ class Lift:
         owners = [sequence for sequence in self.scheduler.running if sequence]
         runners = {sequence.id: sequence for sequence in owners}.values()
         reserved = sum(sequence.width for sequence in runners)
-        assert self.scheduler._reserved == reserved <= self.engine.rows, (
+        assert self.scheduler._rows.reserved == reserved <= self.engine.rows, (
             "more rows are promised than are there"
         )
         for sequence in runners:

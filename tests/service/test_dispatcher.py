@@ -209,6 +209,38 @@ def test_a_stream_hears_of_its_tokens_as_they_come():
     assert desk.told == [stream, stream] and stream.ended is None and desk.heard == []
 
 
+def deaf(_: Submission) -> None:
+    raise RuntimeError("cannot hear")
+
+
+def news_for_one_who_is_deaf(desk: Desk) -> tuple[Submission, list[Submission]]:
+    """He streams before and beside the others; then all of them end."""
+    one = Submission([2], Options(9), FAR, deaf, streams=True)
+    desk.dispatcher.submit([one])
+    others = desk.submit(2, streams=True)
+    (wire,) = desk.wires
+    wire.hear(News(progress=[Progress(id_, [4], [-0.1]) for id_ in (one.id, *(o.id for o in others))]))
+    wire.end(one.id, outcome=Outcome.CANCELLED)
+    wire.end(*(other.id for other in others))
+    return one, others
+
+
+def test_who_cannot_hear_is_cut_off_and_the_others_hear(caplog):
+    desk = Desk(rows=3)
+    one, others = news_for_one_who_is_deaf(desk)
+    assert desk.wires[0].cancelled == [one.id] and one.ended.outcome is Outcome.CANCELLED
+    assert desk.told == 2 * others and all(other.ended.outcome is Outcome.EOS for other in others)
+    assert desk.heard == [one, *others] and desk.dispatcher.inside == desk.dispatcher.running == 0
+    assert all(record.error_id and record.exc_info for record in caplog.records) and len(caplog.records) == 2
+
+
+def test_one_who_takes_the_link_down_is_seen(monkeypatch):
+    """Negative control."""
+    monkeypatch.setattr(Dispatcher, "_tell", lambda _, submission: submission.on_news(submission))
+    with pytest.raises(RuntimeError, match="cannot hear"):
+        news_for_one_who_is_deaf(Desk(rows=3))
+
+
 def test_abort_lets_nobody_in_and_tells_every_engine():
     desk = Desk(engines=2)
     (inside,) = desk.submit(1)

@@ -161,5 +161,5 @@ def test_emptying_the_log_changes_nothing(monkeypatch, steps):
         return [lift.ended[sequence.id].hypotheses for sequence in sequences], lift.progress
 
     before = answers()
-    monkeypatch.setattr(module, "TRIM_STEPS", steps)
+    monkeypatch.setattr("service.rows.TRIM_STEPS", steps)
     assert answers() == before

@@ -6,6 +6,7 @@ import pytest
 
 from service import scheduler as module
 from service.options import Options, Sampling, pack
+from service.rows import Rows
 from service.scheduler import Scheduler
 from service.sequence import Outcome, Sequence
 from tests.service.decoding_cases import decode
@@ -84,10 +85,11 @@ class Riders:
         )
 
 
-def crowd(seed: int, monkeypatch, engine=TableEngine, kind=Scheduler) -> Riders:
+def crowd(seed: int, monkeypatch, engine=TableEngine, kind=Scheduler, rows=Rows) -> Riders:
     chance = random.Random(seed)
-    monkeypatch.setattr(module, "TRIM_STEPS", chance.choice([1, 3, 1024]))
+    monkeypatch.setattr("service.rows.TRIM_STEPS", chance.choice([1, 3, 1024]))
     monkeypatch.setattr(module, "HOLD_STEPS", chance.choice([0, 2]))
+    monkeypatch.setattr(module, "Rows", rows)
     lift = Lift(engine(rows=chance.randint(4, 12), seed=seed), chance.choice([5, 100]), kind)
     return Riders(lift, chance)
 
@@ -125,22 +127,23 @@ class OneByOne(TableEngine):
             self.state[row], self.token[row] = self.state[source], token
 
 
-class ForgetsTheLog(Scheduler):
+class ForgetsTheLog(Rows):
     """Broken on purpose: what was not read yet is thrown away."""
 
-    def _empty_log(self):
-        self._token_log.clear()
-        self._score_log.clear()
-        self._logged_from = self._steps
+    def _trim(self):
+        self._tokens.clear()
+        self._scores.clear()
+        self._logged_from = self.steps
 
 
-class ReadsTooLate(Scheduler):
+class ReadsTooLate(Rows):
     """Broken on purpose: a row's log is read after another sequence has moved in."""
 
-    def _close_holes(self):
-        read, self._read_log = self._read_log, lambda _: None
-        super()._close_holes()
-        self._read_log = read
+    def close_holes(self):
+        read, self.read = self.read, lambda _: None
+        moved = super().close_holes()
+        self.read = read
+        return moved
 
 
 class TellsAll(Scheduler):
@@ -163,30 +166,35 @@ def test_an_engine_that_mixes_rows_up_is_seen(engine, monkeypatch):
     assert sum(crowd(seed, monkeypatch, engine=engine).wrong() for seed in range(5)) > 0
 
 
-@pytest.mark.parametrize("kind", [ForgetsTheLog, ReadsTooLate, TellsAll])
-def test_a_scheduler_that_mixes_rows_up_is_seen(kind, monkeypatch):
+@pytest.mark.parametrize("rows", [ForgetsTheLog, ReadsTooLate])
+def test_rows_that_mix_tokens_up_are_seen(rows, monkeypatch):
     """Negative controls."""
-    assert sum(crowd(seed, monkeypatch, kind=kind).wrong() for seed in range(5)) > 0
+    assert sum(crowd(seed, monkeypatch, rows=rows).wrong() for seed in range(5)) > 0
 
 
-class LeavesHoles(Scheduler):
+def test_a_scheduler_that_tells_too_much_is_seen(monkeypatch):
+    """Negative control."""
+    assert sum(crowd(seed, monkeypatch, kind=TellsAll).wrong() for seed in range(5)) > 0
+
+
+class LeavesHoles(Rows):
     """Broken on purpose: the last rows stay where they are."""
 
-    def _close_holes(self):
-        pass
+    def close_holes(self):
+        return [], []
 
 
 class PromisesTooMuch(Scheduler):
     """Broken on purpose: a beam counts as one row."""
 
     def _admit(self, now):
-        self._reserved = len({id(sequence) for sequence in self.running if sequence})
+        self._rows.reserved = len({id(sequence) for sequence in self.running if sequence})
         return super()._admit(now)
 
 
-@pytest.mark.parametrize("kind", [LeavesHoles, PromisesTooMuch])
-def test_the_watch_sees_what_may_not_be(kind, monkeypatch):
+@pytest.mark.parametrize("broken", [{"rows": LeavesHoles}, {"kind": PromisesTooMuch}], ids=str)
+def test_the_watch_sees_what_may_not_be(broken, monkeypatch):
     """Negative controls."""
     with pytest.raises((AssertionError, IndexError)):
         for seed in range(5):
-            crowd(seed, monkeypatch, kind=kind)
+            crowd(seed, monkeypatch, **broken)
