@@ -23,7 +23,7 @@ from service.decoding.search import Distributions
 from service.errors import StartError
 
 Array = np.ndarray[Any, Any]
-ENCODER_BATCH = 8  # about: more in one run cost no less each and are padded further, one alone costs thrice
+ENCODER_BATCH = 16  # about: a larger run is padded further, a smaller one waits for the weights as long
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
 
