@@ -97,6 +97,8 @@ class Connection:
             received = self._socket.recv(READ_BYTES)
         except BlockingIOError:
             raise ConnectionLost(f"no word from the server for {SILENCE_SECONDS} s") from None
+        except OSError as error:
+            raise ConnectionLost(f"the connection broke: {error.strerror}") from error
         if not received:
             raise ConnectionLost("the server closed the connection")
         return self._read(self._rest + received, time.perf_counter())
@@ -116,7 +118,10 @@ class Connection:
                 frame(DATA, END_STREAM, self._stream, message),
             )
         if out:
-            self._socket.sendall(b"".join(out))
+            try:
+                self._socket.sendall(b"".join(out))
+            except OSError as error:
+                raise ConnectionLost(f"the connection broke: {error.strerror}") from error
             out.clear()
 
     def _read(self, buffer: bytes, now: float) -> list[Call]:
