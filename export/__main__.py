@@ -18,7 +18,7 @@ from export.card import make_card
 from export.cascade import fit_cascade, score_cascade
 from export.golden import choose_golden, tolerance_of
 from export.parity import ParityError
-from export.profiles import PROFILES, Exported, export_profile
+from export.profiles import PROFILES, Exported, UnsupportedError, export_profile, refuse_unsupported
 from export.samples import sample_texts
 from export.scores import score_profile
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
@@ -34,7 +34,15 @@ def main(arguments: Sequence[str]) -> int:
         given = options.samples.read_text(encoding="utf-8").splitlines() if options.samples else []
         checkpoint = load_checkpoint(options.run / "best.safetensors")
         folder, worst = export(checkpoint, options, given)
-    except (BundleError, CheckpointError, DataError, OSError, ParityError, UnicodeDecodeError) as error:
+    except (
+        BundleError,
+        CheckpointError,
+        DataError,
+        OSError,
+        ParityError,
+        UnicodeDecodeError,
+        UnsupportedError,
+    ) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
     size = sum(path.stat().st_size for path in folder.iterdir())
@@ -88,6 +96,7 @@ def _profiles(text: str) -> tuple[str, ...]:
 
 def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[str]) -> tuple[Path, float]:
     """Builds, proves and publishes. Returns the bundle's folder and the largest score difference in fp32."""
+    refuse_unsupported(checkpoint.recipe.model)
     model, (source, target) = checkpoint.model(), checkpoint.texts()
     architecture, vocabulary = _describe(checkpoint, model, source, target)
     limits = Limits(

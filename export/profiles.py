@@ -9,9 +9,26 @@ from export.graphs import build_decoder, build_encoder
 from export.int8 import build_int8_decoder, build_int8_encoder
 from export.parity import Answer, Graphs, check_invariance, check_parity
 from training.model import Seq2Seq
+from training.recipe import Model
 
 PROFILES: tuple[ProfileName, ...] = ("int8", "fp32")  # the first is what the service takes unless told
 FP32_TOLERANCE = 1e-4  # natural-log units: another machine rounds otherwise than the one that exported
+
+
+class UnsupportedError(Exception):
+    """The network is of a kind that has no graphs yet: the caller's fault. The text names the key."""
+
+
+def refuse_unsupported(sizes: Model) -> None:
+    """Raises UnsupportedError for networks that can be trained and not be exported."""
+    for key, found, allowed in (
+        ("cell", sizes.cell, "lstm"),
+        ("attention", sizes.attention, "none"),
+        ("context", sizes.context, "first-step"),
+        ("encoder_hidden_size", sizes.encoder_hidden_size or sizes.hidden_size, sizes.hidden_size),
+    ):
+        if found != allowed:
+            raise UnsupportedError(f"model.{key} = {found!r}: cannot be exported yet; {allowed!r} is allowed")
 
 
 @dataclass(frozen=True)

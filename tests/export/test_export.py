@@ -1,8 +1,10 @@
 """A run becomes a bundle that does what PyTorch does, or no bundle at all."""
 
+import dataclasses
 import json
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -13,6 +15,7 @@ import export.int8
 from bundle.reader import read_bundle
 from export.__main__ import main
 from export.parity import Graphs, ParityError
+from training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def arguments(run: Path, repository: Path) -> list[str]:
@@ -127,3 +130,18 @@ def test_a_profile_that_agrees_too_seldom_is_no_bundle(
     assert main([*arguments(tiny_run, tmp_path / "models"), "--profiles", "int8,fp32"]) == 2
     assert "int8, fp32 give PyTorch's tokens for" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("cell", "gru"), ("attention", "dot"), ("context", "every-step"), ("encoder_hidden_size", 32)],
+)
+def test_networks_without_graphs_are_refused_by_name(
+    key: str, value: object, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = load_checkpoint(tiny_run / "best.safetensors")
+    model = msgspec.structs.replace(checkpoint.recipe.model, **{key: value})
+    recipe = msgspec.structs.replace(checkpoint.recipe, model=model)
+    save_checkpoint(tmp_path / "best.safetensors", dataclasses.replace(checkpoint, recipe=recipe))
+    assert main(arguments(tmp_path, tmp_path / "models")) == 2
+    assert f"model.{key} = {value!r}: cannot be exported yet" in capsys.readouterr().err
