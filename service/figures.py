@@ -5,7 +5,7 @@ loop alone, take a tenth of that. What Prometheus sees is the same.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -37,21 +37,26 @@ class Counter(Collector):
         """The family as it is now."""
         family = CounterMetricFamily(self._name, self._text, labels=self._labels)
         for values, child in list(self._children.items()):
-            family.add_metric(values, child.value)
+            family.add_metric(values, child.read())
         yield family
 
 
 class Count:
     """The counter of one set of labels."""
 
-    __slots__ = ("value",)
+    __slots__ = ("_value", "read")
 
     def __init__(self) -> None:
-        self.value = 0.0
+        self._value = 0.0
+        self.read: Callable[[], float] = lambda: self._value
 
     def inc(self, amount: float = 1) -> None:
         """Counts so many more."""
-        self.value += amount
+        self._value += amount
+
+    def follow(self, read: Callable[[], float]) -> None:
+        """Shows a count that somebody else keeps, and that never falls."""
+        self.read = read
 
 
 class Histogram(Collector):

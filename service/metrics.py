@@ -105,7 +105,7 @@ class Metrics:
         )
         self.encode_rows = histogram("chairlift_encode_rows", "Sources of an encoder run.", MODEL, ROWS)
         self.encode_seconds = histogram("chairlift_encode_seconds", "Duration of an encoder run.", MODEL)
-        self.answers = gauge(
+        self.answers = counter(
             "chairlift_answers", "Inputs by where their answers came from.", (*MODEL, "source")
         )
         self.answers_kept = gauge("chairlift_answers_kept", "Answers in the cache.", MODEL)
@@ -163,9 +163,9 @@ class ModelMetrics:
         """Reads the queues' lengths and the answers' counters whenever Prometheus asks."""
         self._waiting.set_function(lambda: dispatcher.waiting)
         self._rows_in_use.set_function(lambda: dispatcher.running)
-        self._answers["kept"].set_function(lambda: answers.hits)
-        self._answers["shared"].set_function(lambda: answers.shared)
-        self._answers["decoded"].set_function(lambda: answers.misses)
+        self._answers["kept"].follow(lambda: answers.hits)
+        self._answers["shared"].follow(lambda: answers.shared)
+        self._answers["decoded"].follow(lambda: answers.misses)
         self._answers_kept.set_function(lambda: len(answers))
 
     def observe(self, news: News, ended: list[Submission]) -> None:
