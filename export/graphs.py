@@ -110,6 +110,12 @@ def _cell(graph: GraphBuilder, lstm: nn.LSTM, layer: int, x: str) -> str:
     gates = graph.add(
         "Gemm", [both, graph.weight(f"{name}.weight", joined), bias], f"{name}.gates"
     )  # [R, 4H]
+    return lstm_state(graph, gates, layer, f"next_h_{layer}")
+
+
+def lstm_state(graph: GraphBuilder, gates: str, layer: int, hidden: str) -> str:
+    """Gates i, f, g, o before their functions, [R, 4H], and c [R, H] -> next c, and next h under a name."""
+    name = f"cell_{layer}"
     parts = [f"{name}.{gate}" for gate in ("i", "f", "g", "o")]
     graph.add_many("Split", [gates], parts, axis=1, num_outputs=4)
     i, f, o = (graph.add("Sigmoid", [parts[k]], f"{parts[k]}_gate") for k in (0, 1, 3))
@@ -118,4 +124,4 @@ def _cell(graph: GraphBuilder, lstm: nn.LSTM, layer: int, x: str) -> str:
     new = graph.add("Mul", [i, g], f"{name}.new")
     cell = graph.add("Add", [kept, new], f"next_c_{layer}")
     squashed = graph.add("Tanh", [cell], f"{name}.squashed")
-    return graph.add("Mul", [o, squashed], f"next_h_{layer}")
+    return graph.add("Mul", [o, squashed], hidden)

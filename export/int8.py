@@ -18,7 +18,7 @@ from torch import nn
 
 from bundle.graphs import decoder_graph, encoder_graph
 from bundle.manifest import Architecture, Vocabulary
-from export.graphs import join_directions, onnx_gates
+from export.graphs import join_directions, lstm_state, onnx_gates
 from export.onnx_graph import GraphBuilder
 from export.saturation import OPEN, largest
 from export.selection import add_selection
@@ -179,15 +179,7 @@ def _cell(graph: GraphBuilder, model: Seq2Seq, layer: int, x: str) -> str:
     else:
         both = graph.add("Concat", [x, f"h_{layer}"], f"{name}.input", axis=1)  # bytes [R, 2H]
         gates = _product(graph, both, np.concatenate((read.T, back.T)), f"{name}.gates", bias)
-    parts = [f"{name}.{gate}" for gate in ("i", "f", "g", "o")]
-    graph.add_many("Split", [gates], parts, axis=1, num_outputs=4)
-    i, f, o = (graph.add("Sigmoid", [parts[k]], f"{parts[k]}_gate") for k in (0, 1, 3))
-    g = graph.add("Tanh", [parts[2]], f"{parts[2]}_gate")
-    kept = graph.add("Mul", [f, f"c_{layer}"], f"{name}.kept")
-    new = graph.add("Mul", [i, g], f"{name}.new")
-    cell = graph.add("Add", [kept, new], f"next_c_{layer}")
-    squashed = graph.add("Tanh", [cell], f"{name}.squashed")
-    hidden = graph.add("Mul", [o, squashed], f"{name}.hidden")
+    hidden = lstm_state(graph, gates, layer, f"{name}.hidden")
     return _to_bytes(graph, hidden, UNIT, f"next_h_{layer}")
 
 

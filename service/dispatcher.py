@@ -12,7 +12,7 @@ from functools import partial
 
 from service.errors import Draining, Internal, Overloaded
 from service.link import Link
-from service.messages import Abort, Ended, Item, News
+from service.messages import Abort, Cancel, Ended, Item, News, is_express
 from service.options import Options
 from service.rate import FinishRate
 from service.sequence import Outcome
@@ -68,7 +68,7 @@ class Submission:
     @property
     def express(self) -> bool:
         """Whether it rides in the express lane, on account of its priority."""
-        return self.priority > 0
+        return is_express(self.priority)
 
 
 def express_rows(rows: int) -> int:
@@ -155,9 +155,12 @@ class Dispatcher:
 
     def cancel(self, submissions: Iterable[Submission]) -> None:
         """Their callers left: those that have not ended will, within a step."""
+        ids: dict[_Engine, list[int]] = {}
         for submission in submissions:
             if submission.ended is None and submission.engine is not None:
-                submission.engine.link.cancel(submission.id)
+                ids.setdefault(submission.engine, []).append(submission.id)
+        for engine, gone in ids.items():
+            engine.link.send(Cancel(gone))
 
     def abort(self) -> None:
         """Takes no more sequences, and ends every one inside as drained."""

@@ -144,12 +144,14 @@ class Engine:
 
     def step_singly(self, count: int) -> tuple[list[int], list[float], list[int]]:
         """As `step`, a row at a time, after a step that threw; and the rows that throw alone."""
+        began = time.perf_counter()
         broken = []
         for row in range(count):
             try:
                 self._run(row, 1)
             except Exception:
                 broken.append(row)
+        self.run_seconds = time.perf_counter() - began
         return *self._turn(count), broken
 
     def _run(self, first: int, count: int) -> None:

@@ -7,7 +7,7 @@ meanwhile. So that they never do so for ever, every TURNS express steps are foll
 
 from collections.abc import Iterable
 
-from service.messages import News
+from service.messages import News, is_express
 from service.scheduler import Scheduler
 from service.sequence import Sequence
 
@@ -15,7 +15,7 @@ TURNS = 16
 
 
 class Lanes:
-    """A scheduler for those with a priority above 0, as far as they fit, and one for all others."""
+    """A scheduler for those with a priority above 0, and one for all others."""
 
     def __init__(self, common: Scheduler, express: Scheduler) -> None:
         self._common = common
@@ -32,7 +32,7 @@ class Lanes:
         express: list[Sequence] = []
         common: list[Sequence] = []
         for sequence in sequences:
-            (express if sequence.priority > 0 else common).append(sequence)
+            (express if is_express(sequence.priority) else common).append(sequence)
         self._express.submit(express)
         self._common.submit(common)
 

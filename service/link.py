@@ -9,7 +9,6 @@ from typing import cast
 
 from service.errors import StartError
 from service.messages import (
-    Cancel,
     Failed,
     Frames,
     FromEngine,
@@ -26,7 +25,7 @@ STOP_SECONDS = 2.0
 
 
 class Link(asyncio.Protocol):
-    """Messages to and from one engine. Items and cancels of one turn of the event loop travel together."""
+    """Messages to and from one engine. The items of one turn of the event loop travel together."""
 
     def __init__(self, end: socket.socket) -> None:
         self.hear: Callable[[News], None] = lambda _: None
@@ -35,7 +34,6 @@ class Link(asyncio.Protocol):
         self._frames = Frames(FromEngine)
         self._first: asyncio.Future[Ready | Failed] = asyncio.get_running_loop().create_future()
         self._items: list[Item] = []
-        self._cancelled: list[int] = []
         self._transport: asyncio.WriteTransport | None = None
         self._closing = False
 
@@ -65,10 +63,6 @@ class Link(asyncio.Protocol):
         if not self._items:
             asyncio.get_running_loop().call_soon(self._flush)
         self._items.append(item)
-
-    def cancel(self, id_: int) -> None:
-        """Sends a cancel."""
-        self.send(Cancel([id_]))
 
     def close(self) -> None:
         """Closes the socket: the engine ends."""

@@ -29,7 +29,7 @@ class Start(Struct, tag=True, array_like=True):
 
 
 class Item(Struct, array_like=True):
-    """One sequence on its way to an engine. `options` None: every default but the length."""
+    """One sequence on its way to an engine."""
 
     id: int
     source_ids: list[int]
@@ -108,6 +108,11 @@ class News(Struct, tag=True, array_like=True):
 ToEngine = Start | Submit | Cancel | Abort
 FromEngine = Ready | Failed | News
 _encoder = msgspec.msgpack.Encoder()
+
+
+def is_express(priority: int) -> bool:
+    """Whether such a priority rides in the express lane; front and engine must agree."""
+    return priority > 0
 
 
 def frame(message: ToEngine | FromEngine) -> bytes:

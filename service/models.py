@@ -14,7 +14,7 @@ from functools import partial
 from bundle.reader import Bundle
 from service.answers import Answers, Caller, Key
 from service.answers import Flight as SharedFlight
-from service.dispatcher import Dispatcher, Submission
+from service.dispatcher import Dispatcher, Submission, express_rows
 from service.errors import (
     DeadlineExceeded,
     Draining,
@@ -31,7 +31,6 @@ from service.settings import Settings
 
 log = logging.getLogger(__name__)
 
-MAX_BEAM_SIZE = 32
 MAX_ANSWER_BYTES = 256 << 20  # of kept answers, about
 
 
@@ -71,7 +70,7 @@ class Model:
         self.profile = profile
         self.device = device
         self.max_inputs = settings.max_inputs
-        self.max_beam_size = min(MAX_BEAM_SIZE, settings.max_rows)
+        self.max_beam_size = express_rows(settings.max_rows)  # a wider one would never get its rows there
         self.dispatcher = dispatcher
         self.answers: Answers[Result, Submission] = Answers(
             dispatcher.cancel, settings.answer_cache, MAX_ANSWER_BYTES, settings.single_flight

@@ -14,7 +14,7 @@ from service.decoding.search import Search
 from service.messages import Ended, News, Progress
 from service.rows import Rows
 from service.sequence import Outcome, Sequence
-from service.waiting import Waiting
+from service.waiting import FEW, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +41,7 @@ class Scheduler:
         self._held = 0  # steps for which newcomers have waited for company
         self._searching: dict[int, Sequence] = {}
         self._streaming: dict[int, Sequence] = {}
-        # Of those who run; heaps keep the ended until they surface.
-        self._deadlines: list[tuple[float, int]] = []
+        self._deadlines: list[tuple[float, int]] = []  # of those who run, and of some who ended
         self._limits: list[tuple[int, int]] = []  # the step that gives a plain sequence its last token
         self._fresh: list[Sequence] = []  # those whose first step comes next
 
@@ -150,6 +149,9 @@ class Scheduler:
             sequence.started = now
             self._fresh.append(sequence)
             heapq.heappush(self._deadlines, (sequence.deadline, sequence.id))
+            if len(self._deadlines) > 2 * len(self._inside) + FEW:
+                self._deadlines = [entry for entry in self._deadlines if entry[1] in self._inside]
+                heapq.heapify(self._deadlines)
         if sequence.search is not None:
             self._searching[sequence.id] = sequence
         else:

@@ -6,7 +6,7 @@ import pytest
 
 from service.dispatcher import Dispatcher, Submission, express_rows
 from service.errors import Draining, Overloaded
-from service.messages import Abort, Ended, Item, News, Progress
+from service.messages import Abort, Cancel, Ended, Item, News, Progress
 from service.options import Options
 from service.sequence import Outcome
 
@@ -18,14 +18,14 @@ class Wire:
 
     def __init__(self) -> None:
         self.items: list[Item] = []
-        self.cancelled: list[int] = []
         self.sent: list[object] = []
 
     def submit(self, item):
         self.items.append(item)
 
-    def cancel(self, id_):
-        self.cancelled.append(id_)
+    @property
+    def cancelled(self) -> list[int]:
+        return [id_ for message in self.sent if isinstance(message, Cancel) for id_ in message.ids]
 
     def send(self, message):
         self.sent.append(message)

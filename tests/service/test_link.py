@@ -68,7 +68,7 @@ async def test_nothing_overtakes_an_item(ends):
     """A cancel or an abort that came first would leave it inside for good."""
     link, far = ends
     link.submit(item(1))
-    link.cancel(1)
+    link.send(Cancel([1]))
     link.submit(item(2))
     link.send(Abort())
     assert await far.heard(4) == [Submit([item(1)]), Cancel([1]), Submit([item(2)]), Abort()]
@@ -113,7 +113,7 @@ async def test_an_end_that_was_not_ours_is_heard_of_once(ends, last):
     await until(lambda: lost)
     assert link.closed and lost == [True]
     link.submit(item(1))
-    link.cancel(1)
+    link.send(Cancel([1]))
 
 
 async def test_our_own_end_is_no_loss(ends):

@@ -4,6 +4,7 @@ import pytest
 
 from service.options import Options
 from service.sequence import Outcome, Sequence
+from service.waiting import FEW
 from tests.service.conftest import BrokenEngine, CountdownEngine
 from tests.service.decoding_cases import decode
 from tests.service.lift import FAR, Lift, TableEngine
@@ -186,3 +187,12 @@ def test_the_end_of_a_sequence_is_single():
     sequence.finish(Outcome.EOS)
     with pytest.raises(AssertionError, match="ended twice"):
         sequence.finish(Outcome.CANCELLED)
+
+
+def test_deadlines_of_those_who_ended_are_forgotten():
+    """Far deadlines would else pile up for as long as they are far."""
+    one = Lift(CountdownEngine())
+    for _ in range(20):
+        one.ride(*[[1]] * 20)
+        one.run()
+    assert len(one.scheduler._deadlines) <= 2 * 20 + FEW
