@@ -1,5 +1,6 @@
 """One candidate answer, as decoding hands it over. Knows nothing of text or transport."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 from msgspec import Struct
@@ -20,3 +21,11 @@ class Hypothesis(Struct, array_like=True):
     score: float  # sum of the scores
     normalised: float  # what hypotheses are ranked by: score and biases, by length**length_penalty
     alternatives: list[list[tuple[int, float]]] = []  # the best (id, log-probability) of each scored token
+
+
+def sum_of(scores: Iterable[float]) -> float:
+    """The sum from left to right, as a search adds up; `sum` rounds otherwise from Python 3.12 on."""
+    total = 0.0
+    for score in scores:
+        total += score
+    return total

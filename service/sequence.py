@@ -3,7 +3,7 @@
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from service.hypothesis import Hypothesis, Reason
+from service.hypothesis import Hypothesis, Reason, sum_of
 from service.options import Options
 
 if TYPE_CHECKING:  # the front knows sequences' outcomes, and nothing of how they are decoded
@@ -112,5 +112,5 @@ class Sequence:
         if not self.scores:
             return []
         tokens = self.tokens[:-1] if reason == "eos" else self.tokens
-        score = sum(self.scores)
+        score = sum_of(self.scores)
         return [Hypothesis(tokens, self.scores, reason, score, score)]

@@ -1,9 +1,7 @@
 """A hypothesis that grows, and when it has ended. Knows nothing of how its tokens are chosen."""
 
-from collections.abc import Iterable
-
 from service.decoding.distributions import END
-from service.hypothesis import Hypothesis, Reason
+from service.hypothesis import Hypothesis, Reason, sum_of
 from service.options import Options
 
 LONGEST_CYCLE = 8  # tokens
@@ -68,11 +66,3 @@ def is_loop(tokens: list[int], repeats: int) -> bool:
         if tokens[-cycle * repeats :] == tokens[-cycle:] * repeats:
             return True
     return False
-
-
-def sum_of(scores: Iterable[float]) -> float:
-    """The sum from left to right, as a search adds up; `sum` rounds otherwise from Python 3.12 on."""
-    total = 0.0
-    for score in scores:
-        total += score
-    return total

@@ -2,8 +2,8 @@
 
 The random number of a position is a hash of the seed and the position: it is the same whatever else is drawn,
 in any order. SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014) is such a
-hash by design: its n-th output mixes seed + n * GOLDEN. It takes a microsecond in plain Python, a tenth of
-what making a numpy generator at each step would, and gives the same bits everywhere.
+hash by design: its n-th output mixes seed + n * GOLDEN. It takes a microsecond in plain Python, a
+thirtieth of what making a numpy generator at each step would, and gives the same bits everywhere.
 """
 
 import numpy as np
