@@ -24,7 +24,7 @@ def describe() -> dict[str, str]:
 
 
 def command_line(arguments: list[str]) -> str:
-    """The command of this run; of an absolute path, its last part alone."""
+    """The command of this run; of an argument that is an absolute path, its last part alone."""
     shown = [Path(word).name if word.startswith("/") else word for word in arguments]
     return shlex.join(["python", "-m", "bench", *shown])
 

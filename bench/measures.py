@@ -1,6 +1,7 @@
-"""What is measured of one server. Each measure returns figures under flat keys: a name, what, and the unit.
+"""What is measured of one server. Most measures return figures under flat keys: a name, what, and the unit.
 
-In a key `_1` and `_64` are calls in flight, `ms` milliseconds of latency, `us` microseconds of CPU time.
+In a key `_1`, `_64` and `_256` are calls in flight, `ms` milliseconds of latency, `us` microseconds of
+CPU time.
 """
 
 import itertools

@@ -119,6 +119,8 @@ NOTES = """\
   is processor time of all processes of a server, user and system.
 - A ratio divides the column before it by the one before that: Chairlift by echo, Chairlift by whole
   batches, beam or cache by greedy without cache, two engines by one, a step by its matrix products.
+- The rows of 256 in flight and of many words a call stand against the echo with 64 in flight and one
+  message a call: its calls/s beside their words/s.
 - The echo is the same gRPC library and event loop, without protobuf and without a model.
 - *Whole batches* is Chairlift itself, front, graphs and rows, but for the scheduler: it collects until
   all rows are taken or one millisecond is over, steps until every sequence of the batch has ended, then
@@ -130,7 +132,7 @@ NOTES = """\
   latencies hold what the client sent late. Rates that the server cannot bear (95 % of its closed loop and
   more) are left out.
 - The client writes its HTTP/2 frames itself (`bench/http2.py`), since a gRPC client in Python costs as
-  much as a server. Every answer, under every load, is compared byte for byte with what the same word got
+  much as a server. Every answer, under every load, is compared with what the same word got
   alone beforehand through gRPC's own client. h2load, where it is installed, is a second opinion on the
   client: it compares nothing, and sends four words of typical lengths, one a process.
 - Mosec, where it is installed, is a server of others: HTTP and JSON, a front in Rust, whole batches of at

@@ -38,9 +38,7 @@ def main() -> int:
         return BROKEN_PIPE
     except Unavailable as error:
         printing.complain(f"no answer from {options.server}: {error.message}")
-    except ChairliftError as error:
-        printing.complain(str(error))
-    except (OSError, source.LineTooLong) as error:
+    except (ChairliftError, OSError, source.LineTooLong) as error:
         printing.complain(str(error))
     return FAILED
 

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.attention import Memory
 from training.model import Seq2Seq
 
 END = 0
@@ -105,7 +106,7 @@ class _Stepper:
         """Rows that follow `parents` [R] read `tokens` [R] -> log-probabilities [R, V] of what comes next."""
         state = tuple(part.index_select(1, parents) for part in self.state)  # [L, R, H]
         if self.memory is not None:
-            self.memory = type(self.memory)(*(part.index_select(0, parents) for part in self.memory))
+            self.memory = Memory(*(part.index_select(0, parents) for part in self.memory))
         logits, self.state, _ = self.model.decoder(tokens.unsqueeze(1), state, self.memory)
         log_probs: Tensor = logits[:, 0].float().log_softmax(dim=1)
         return log_probs

@@ -7,7 +7,7 @@ where |g|_2 is larger. Together, the components are capped first. Pascanu, Mikol
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ class Clipped:
 
     norm: float
     by_norm: bool
-    layers: dict[str, LayerClipped] = field(default_factory=dict)
+    layers: dict[str, LayerClipped]
 
     @property
     def components(self) -> int:

@@ -86,7 +86,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not self.bridged and self.encoder_layers != self.decoder_layers:
             raise ValueError(
                 f"decoder_layers {self.decoder_layers}: must be encoder_layers, {self.encoder_layers}, "
-                "unless bidirectional"
+                "unless bidirectional or with an encoder_hidden_size of its own"
             )
         if self.attention == "dot" and self.memory_size != self.hidden_size:
             raise ValueError(

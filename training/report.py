@@ -1,7 +1,8 @@
 """A run's folder: what a person reads (audit, metrics, curves, progress) and where its checkpoints lie.
 
 Knows nothing of tensors. Files: recipe.json, audit.json, metrics.csv, layers.csv, curves.png, layers.png,
-tensorboard/, checkpoint.safetensors (to go on), best.safetensors (to export), scores-SPLIT.json (evaluate).
+tensorboard/, checkpoint.safetensors (to go on), best.safetensors (to export), and of `evaluate`
+scores-SPLIT.json and scores-SPLIT-beam-K.json.
 """
 
 import csv
@@ -127,7 +128,7 @@ class StepBar:
         self._bar = bar
         self._task = bar.add_task("", total=total_steps)
 
-    def update(self, step: int, tally: dict[str, float]) -> None:
+    def update(self, step: int, tally: Row) -> None:
         """Shows a step; the tally is empty right after an epoch's end."""
         loss = tally["loss"] / max(tally["tokens"], 1)
         self._bar.update(self._task, completed=step, description=f"loss {loss:.3f}")

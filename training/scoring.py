@@ -19,7 +19,6 @@ from training.report import RunFolder
 from training.significance import compare, intervals
 
 MOST_BEAM = 64
-Answers = list[tuple[list[int], float]]  # of each source, its best ids and their log-probability
 
 
 @dataclass(frozen=True)
@@ -43,20 +42,19 @@ class Ensemble:
         together = f", {len(self.models)} models" if len(self.models) > 1 else ""
         return (beam if self.is_beam else "greedy") + together
 
-    def answers(self, sources: Sequence[Sequence[int]]) -> Answers:
+    def answers(self, sources: Sequence[Sequence[int]]) -> list[list[int]]:
         """The best ids of each source. One model's greedy answers are made as the service makes them."""
         if self.is_beam or len(self.models) > 1:
             found = search(self.models, sources, self.options)
-            return [(list(best.ids), best.score) for best, *_ in found]
+            return [list(best.ids) for best, *_ in found]
         greedy = answer(self.models[0], sources, self.options.max_length)
-        return [(ids, sum(scores)) for ids, scores in greedy]
+        return [ids for ids, _ in greedy]
 
     def verdicts(self, split: Split) -> list[Verdict]:
         """Its answers to a split's sources, judged."""
         grouped = split.by_source()
         source, target = self.texts
-        answers = self.answers(source.encode_many(list(grouped)))
-        return judge([ids for ids, _ in answers], grouped, target)
+        return judge(self.answers(source.encode_many(list(grouped))), grouped, target)
 
 
 def load_ensemble(runs: Sequence[Path], options: argparse.Namespace) -> Ensemble:
@@ -145,7 +143,7 @@ def run_label(arguments: Sequence[str]) -> int:
     longest = ensemble.checkpoint.recipe.limits.max_source_length
     usable = {word: ids for word in words if word and 0 < len(ids := source.encode(word)) <= longest}
     written = []
-    for word, (ids, _) in zip(usable, ensemble.answers(list(usable.values())), strict=True):
+    for word, ids in zip(usable, ensemble.answers(list(usable.values())), strict=True):
         text = target.decode([token for token in ids if token != 0])
         if text and ids[-1] == 0:  # cut off at the limit, it would teach to ramble
             written.append(f"{word}\t{text}\n")

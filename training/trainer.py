@@ -41,7 +41,7 @@ from training.vocabulary import build_texts
 
 
 class TrainingError(RuntimeError):
-    """The run cannot go on: its loss left the numbers, or its folder belongs to another recipe or data."""
+    """The run cannot go on: a number is not finite, or its folder belongs to another recipe or other data."""
 
 
 class Trainer:
@@ -118,7 +118,7 @@ class Trainer:
         return not (self.progress["finished"] or self.stop_asked)
 
     def _step(self, batches: list[Any]) -> None:
-        """One update: gradients of the mean loss, both clips, Adam, moving average."""
+        """One update: gradients of the mean loss, both clips, optimiser, moving average."""
         began = time.perf_counter()
         options, step, tally = self.recipe.training, self.progress["step"], self.progress["epoch_tally"]
         errors = [row["dev_wer"] for row in self.progress["history"]]

@@ -16,6 +16,7 @@ from chairlift.v1 import seq2seq_pb2 as pb
     [
         (results.Alternatives, pb.Alternatives),
         (results.Architecture, pb.Architecture),
+        (results.Cascade, pb.Cascade),
         (results.DataSource, pb.DataSource),
         (results.Hypothesis, pb.Hypothesis),
         (results.Limits, pb.Limits),
