@@ -9,7 +9,8 @@ import stat
 from pathlib import Path
 
 from bundle.errors import BundleError
-from bundle.manifest import MANIFEST, FileEntry, Manifest, decode_manifest
+from bundle.lexicon import LARGEST_LEXICON_BYTES
+from bundle.manifest import LEXICON, MANIFEST, FileEntry, Manifest, decode_manifest
 
 __all__ = ["read_folder"]
 
@@ -19,6 +20,7 @@ LARGEST_BYTES = {
     "source.json": 64 * _MIB,
     "target.json": 64 * _MIB,
     "golden.json": 64 * _MIB,
+    LEXICON: LARGEST_LEXICON_BYTES,
 }
 LARGEST_GRAPH_BYTES = 1024 * _MIB
 

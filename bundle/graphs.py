@@ -1,6 +1,10 @@
 """What the two ONNX graphs of a bundle must be. Knows nothing about folders, text or hashes.
 
-Letters of shapes: B batch, S source length, R rows, L layers, H hidden, V target tokens that can be emitted.
+Letters of shapes: B batch, S source length, R rows, L layers, H hidden, D encoder output, V target tokens
+that can be emitted.
+
+What an encoder makes of a source is state, which each step makes anew (an input X of the decoder that has an
+output next_X), and memory, which no step changes (every other input but `token`).
 """
 
 from bundle.errors import BundleError
@@ -16,7 +20,11 @@ from bundle.manifest import (
 )
 from bundle.onnx_file import OnnxFile, OnnxTensor, read_onnx
 
-__all__ = ["check_graph", "decoder_graph", "encoder_graph"]
+__all__ = ["SOURCE_BLOCK", "check_graph", "decoder_graph", "encoder_graph"]
+
+# A decoder is run with memory whose source axis S is a multiple of this, padded with zeros: few widths to
+# bind and to prove, and no product so small that a runtime computes it in another order.
+SOURCE_BLOCK = 16
 
 # The CUDA provider has no recurrent operators above opset 21; below 17 nothing of ours was ever tested.
 OPSETS = {"": range(17, 22), "com.microsoft": range(1, 2)}
@@ -44,18 +52,20 @@ _SAME_ROWS = frozenset({"Cast", "DequantizeLinear", "Identity"})
 
 
 def encoder_graph(architecture: Architecture, profile: ProfileName) -> Graph:
-    """Return the encoder's tensors: source ids and lengths in, the decoder's first state out."""
+    """Return the encoder's tensors: source ids and lengths in, the decoder's first state and memory out."""
     inputs = (
         Tensor(name="source", dtype="int64", shape=("B", "S")),
         Tensor(name="lengths", dtype="int32", shape=("B",)),
     )
-    return Graph(
-        file=graph_file("encoder", profile), inputs=inputs, outputs=_state(architecture, profile, "", "B")
-    )
+    outputs = (*_state(architecture, profile, "", "B"), *_memory(architecture, profile, "B"))
+    return Graph(file=graph_file("encoder", profile), inputs=inputs, outputs=outputs)
 
 
 def decoder_graph(architecture: Architecture, vocabulary: Vocabulary, profile: ProfileName) -> Graph:
-    """Return the decoder's tensors: tokens and state in; what may follow and the next state out."""
+    """Return the decoder's tensors: tokens, state and memory in; what may follow and the next state out.
+
+    With attention, the last output is how much of it each source token got.
+    """
     emitted = vocabulary.target_size - 1  # V: all but <S>
     best = candidates(vocabulary)  # K
     token = Tensor(name="token", dtype="int64", shape=("R",))
@@ -66,10 +76,15 @@ def decoder_graph(architecture: Architecture, vocabulary: Vocabulary, profile: P
         Tensor(name="top_scores", dtype="float32", shape=("R", best)),
         Tensor(name="log_probs", dtype="float32", shape=("R", emitted)),
     )
+    alignments = Tensor(name="alignments", dtype="float32", shape=("R", "S"))
     return Graph(
         file=graph_file("decoder", profile),
-        inputs=(token, *_state(architecture, profile, "", "R")),
-        outputs=(*outputs, *_state(architecture, profile, "next_", "R")),
+        inputs=(token, *_state(architecture, profile, "", "R"), *_memory(architecture, profile, "R")),
+        outputs=(
+            *outputs,
+            *_state(architecture, profile, "next_", "R"),
+            *(() if architecture.attention == "none" else (alignments,)),
+        ),
     )
 
 
@@ -97,15 +112,40 @@ def check_graph(graph: Graph, data: bytes, ids: str, rows: int) -> None:
 
 
 def _state(architecture: Architecture, profile: ProfileName, prefix: str, rows: str) -> tuple[Tensor, ...]:
-    """Hidden states are bytes in int8: they lie in [-1, 1], 128 means 0 and 1/127 is the scale."""
-    dtypes: dict[str, Dtype] = {"h": "uint8" if profile == "int8" else "float32"}
-    if architecture.cell == "lstm":
-        dtypes["c"] = "float32"
-    return tuple(
-        Tensor(name=f"{prefix}{kind}_{layer}", dtype=dtype, shape=(rows, architecture.hidden_size))
-        for kind, dtype in dtypes.items()
+    """h and c of each layer, and the last attentional vector where it is fed back."""
+    shape = (rows, architecture.hidden_size)
+    kinds = {"h": _unit_dtype(profile)}
+    if architecture.cell.startswith("lstm"):
+        kinds["c"] = "float32"
+    tensors = [
+        Tensor(name=f"{prefix}{kind}_{layer}", dtype=dtype, shape=shape)
+        for kind, dtype in kinds.items()
         for layer in range(architecture.decoder_layers)
-    )
+    ]
+    if architecture.input_feeding:
+        tensors.append(Tensor(name=f"{prefix}fed", dtype=kinds["h"], shape=shape))
+    return tuple(tensors)
+
+
+def _memory(architecture: Architecture, profile: ProfileName, rows: str) -> tuple[Tensor, ...]:
+    """What attention compares with and adds up, or the encoder's last state, or nothing.
+
+    The last column of `values` is 1 at a source's own tokens; at padding, everything in both is 0.
+    """
+    size = architecture.encoder_hidden_size
+    if architecture.attention != "none":
+        return (
+            Tensor(name="keys", dtype="float32", shape=(rows, "S", architecture.hidden_size)),
+            Tensor(name="values", dtype="float32", shape=(rows, "S", size + 1)),
+        )
+    if architecture.context == "every-step":
+        return (Tensor(name="summary", dtype=_unit_dtype(profile), shape=(rows, size)),)
+    return ()
+
+
+def _unit_dtype(profile: ProfileName) -> Dtype:
+    """Of what lies in [-1, 1]: bytes in int8, where 128 means 0 and 1/127 is the scale."""
+    return "uint8" if profile == "int8" else "float32"
 
 
 def _check_safe(file: str, model: OnnxFile) -> None:

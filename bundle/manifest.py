@@ -2,7 +2,8 @@
 
 Knows nothing about folders, graphs or tokenizers.
 
-Letters of shapes: B batch, S source length, R rows, H hidden, V target tokens that can be emitted.
+Letters of shapes: B batch, S source length, R rows, H hidden, D encoder output, V target tokens that can be
+emitted.
 """
 
 from typing import Annotated, Any, Literal
@@ -14,10 +15,13 @@ from bundle.errors import BundleError
 
 __all__ = [
     "FORMAT_VERSION",
+    "LEXICON",
     "MANIFEST",
     "MOST_BEAM",
+    "MOST_LEXICON_ENTRIES",
     "TEXT_FILES",
     "Architecture",
+    "Calibration",
     "Cascade",
     "DataSource",
     "FileEntry",
@@ -25,6 +29,7 @@ __all__ = [
     "Limits",
     "Manifest",
     "ModelCard",
+    "Precision",
     "Profile",
     "ProfileName",
     "Score",
@@ -36,10 +41,12 @@ __all__ = [
     "graph_file",
 ]
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MOST_CANDIDATES = 8
 MOST_BEAM = 32
+MOST_LEXICON_ENTRIES = 2**18
 MANIFEST = "manifest.json"
+LEXICON = "lexicon.tsv"
 TEXT_FILES = ("source.json", "target.json", "golden.json")
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z")]
@@ -54,9 +61,11 @@ Rows = Annotated[int, msgspec.Meta(ge=3, le=2**24)]  # of an embedding
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**24)]
 Length = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 TensorName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
 Dtype = Literal["float32", "int64", "int32", "uint8"]
 ProfileName = Literal["fp32", "int8", "fp16"]
+Cell = Literal["rnn", "lstm", "lstm-peephole", "lstm-coupled", "lstm-peephole-coupled", "gru"]
 Dimension = (
     Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | Annotated[str, msgspec.Meta(pattern=r"^[A-Z]\Z")]
 )
@@ -97,14 +106,23 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The network's kind and sizes."""
 
-    cell: Literal["lstm", "gru", "rnn"]
+    cell: Cell
     encoder_layers: LayerCount
     decoder_layers: LayerCount
     embedding_size: Size
     hidden_size: Size  # H, of the decoder
+    encoder_hidden_size: Size  # D, of an encoder output: both directions together
     bidirectional: bool  # the encoder reads both ways
-    attention: Literal["none"]
+    attention: Literal["none", "dot", "general", "additive"]
+    input_feeding: bool  # each step reads the attentional vector of the one before
+    context: Literal["first-step", "every-step"]  # whether each step reads the encoder's last state too
     parameters: Count
+
+    def __post_init__(self) -> None:
+        if self.attention == "none" and self.input_feeding:
+            raise ValueError("input_feeding is true without attention; false is allowed")
+        if self.attention != "none" and self.context == "every-step":
+            raise ValueError("context is every-step with attention; first-step is allowed")
 
 
 class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,6 +183,7 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     score_tolerance: Annotated[float, msgspec.Meta(ge=0, le=10)]  # natural-log units
     encoder: Graph
     decoder: Graph
+    notes: tuple[Line, ...] = ()  # what this profile computes otherwise than its name says, and why
 
 
 class Cascade(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -182,6 +201,35 @@ class Cascade(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     greedy_wer: Percent
     cascade_wer: Percent
     beam_wer: Percent
+
+
+class Precision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is kept, and how much of it is right, over one confidence."""
+
+    confidence: Share
+    coverage: Annotated[float, msgspec.Meta(gt=0, le=1)]  # of all answers
+    precision: Share  # of those kept
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an answer's scores become the probability that it is right: bundle/confidence.py says how."""
+
+    temperature: Annotated[float, msgspec.Meta(ge=0.01, le=100)]
+    bias: Annotated[float, msgspec.Meta(ge=-100, le=100)]  # in natural-log odds
+    smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)]  # of the labels that the model learnt from
+    ceiling: Annotated[float, msgspec.Meta(gt=0, le=1)]  # the highest confidence
+    profile: ProfileName  # whose graphs decoded
+    dataset: Line  # it was fitted on
+    sources: Annotated[int, msgspec.Meta(ge=1, le=2**53)]  # of it, with whole answers
+    measured_on: Line  # what follows was
+    measured_sources: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
+    expected_error: Share  # mean distance of confidence from accuracy, in ten groups of equal size
+    precisions: Annotated[tuple[Precision, ...], msgspec.Meta(max_length=16)]  # ascending
+
+    def __post_init__(self) -> None:
+        levels = [promise.confidence for promise in self.precisions]
+        if sorted(set(levels)) != levels:
+            raise ValueError(f"precisions are for confidences {levels}; ascending ones are allowed")
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -205,14 +253,17 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         tuple[Profile, ...], msgspec.Meta(min_length=1, max_length=3)
     ]  # the first: the default
     cascade: Cascade | None = None
+    calibration: Calibration | None = None
+    lexicon_entries: Annotated[int, msgspec.Meta(ge=0, le=MOST_LEXICON_ENTRIES)] = 0  # 0: there is none
     files: dict[str, FileEntry]
 
     def __post_init__(self) -> None:
         names = [profile.name for profile in self.profiles]
         if len(set(names)) != len(names):
             raise ValueError(f"profiles {names} repeat a name; each is allowed once")
-        if self.cascade and self.cascade.profile not in names:
-            raise ValueError(f"cascade.profile is {self.cascade.profile}; {', '.join(names)} are allowed")
+        for field, fitted in (("cascade", self.cascade), ("calibration", self.calibration)):
+            if fitted and fitted.profile not in names:
+                raise ValueError(f"{field}.profile is {fitted.profile}; {', '.join(names)} are allowed")
 
     def graph_files(self) -> tuple[str, ...]:
         """Names of the ONNX files: two a profile."""
@@ -220,7 +271,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def file_names(self) -> tuple[str, ...]:
         """Every file of the bundle but the manifest itself; there may be no other."""
-        return (*self.graph_files(), *TEXT_FILES)
+        lexicon = (LEXICON,) if self.lexicon_entries else ()
+        return (*self.graph_files(), *TEXT_FILES, *lexicon)
 
     def profile(self, name: str) -> Profile:
         """The profile of a name; empty: the default. Raises BundleError where there is none."""

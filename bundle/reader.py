@@ -12,7 +12,8 @@ from bundle.errors import BundleError
 from bundle.folder import read_folder
 from bundle.golden import Golden, decode_golden
 from bundle.graphs import check_graph, decoder_graph, encoder_graph
-from bundle.manifest import MANIFEST, Graph, Manifest
+from bundle.lexicon import Lexicon, read_lexicon
+from bundle.manifest import LEXICON, MANIFEST, Graph, Manifest
 from bundle.text import END, PAD, START, UNKNOWN, SourceText, TargetText
 
 __all__ = ["Bundle", "BundleError", "assemble", "read_bundle"]
@@ -28,6 +29,7 @@ class Bundle:
     source: SourceText
     target: TargetText
     golden: Golden
+    lexicon: Lexicon | None
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -45,10 +47,16 @@ def assemble(manifest: Manifest, manifest_bytes: bytes, files: Mapping[str, byte
         source=source,
         target=target,
         golden=decode_golden(files["golden.json"]),
+        lexicon=(
+            read_lexicon(files[LEXICON], source, target, manifest.limits)
+            if manifest.lexicon_entries
+            else None
+        ),
     )
     _check_vocabulary(bundle)
     _check_graphs(bundle)
     _check_golden(bundle)
+    _check_lexicon(bundle)
     return bundle
 
 
@@ -113,3 +121,11 @@ def _check_golden(bundle: Bundle) -> None:
             raise BundleError(
                 f"{place}: {emitted} target tokens; at most {limits.max_target_length} are allowed"
             )
+
+
+def _check_lexicon(bundle: Bundle) -> None:
+    entries = len(bundle.lexicon) if bundle.lexicon else 0
+    if entries != bundle.manifest.lexicon_entries:
+        raise BundleError(
+            f"{LEXICON}: {entries} entries; the manifest allows exactly {bundle.manifest.lexicon_entries}"
+        )

@@ -6,7 +6,7 @@ Knows nothing about folders, graphs or lengths. Texts hold no lone surrogates; t
 from collections.abc import Sequence
 from typing import Literal
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from bundle.errors import BundleError
 from bundle.strict_json import refuse_loose_json
@@ -48,11 +48,9 @@ class _Text:
 
     def pieces(self, text: str) -> list[str]:
         """Return the normalised text cut up as `encode` cuts it before it looks anything up."""
-        pre_tokenizer = self._tokenizer.pre_tokenizer
         normalised = self.normalise(text)
-        if pre_tokenizer is None:
-            return [normalised]
-        return [piece for piece, _ in pre_tokenizer.pre_tokenize_str(normalised)]
+        found = self._tokenizer.encode(normalised, add_special_tokens=False).offsets
+        return [normalised[start:end] for start, end in found]
 
     def _check_settings(self) -> None:
         if self._tokenizer.truncation is not None or self._tokenizer.padding is not None:
@@ -135,14 +133,14 @@ def _build(tokens: Sequence[str], level: Level, lowercase: bool, strip_accents: 
     if len(set(tokens)) != len(tokens):
         twice = next(token for token in tokens if tokens.count(token) > 1)
         raise ValueError(f"token {twice!r} is given twice; once is allowed")
-    tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token=UNKNOWN))
-    tokenizer.normalizer = normalizers.Sequence(_normalisation(level, lowercase, strip_accents))
-    if level == "char":
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    ids = {token: i for i, token in enumerate(tokens)}
+    if level == "char":  # byte-pair encoding without pairs: characters one by one, with no search for cuts
+        tokenizer = Tokenizer(models.BPE(ids, [], unk_token=UNKNOWN, fuse_unk=False))
         tokenizer.decoder = decoders.Fuse()
     else:
-        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-        tokenizer.decoder = None  # the library then joins with spaces
+        tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # decoded without a decoder: with spaces
+    tokenizer.normalizer = normalizers.Sequence(_normalisation(level, lowercase, strip_accents))
     for token_id, token in enumerate(tokens):
         if token in (PAD, UNKNOWN, END, START) or (level == "char" and token.isspace()):
             continue  # never from text, or only from the middle of one

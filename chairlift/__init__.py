@@ -15,7 +15,9 @@ from chairlift.errors import (
 )
 from chairlift.results import (
     Alternatives,
+    AnswerSource,
     Architecture,
+    Calibration,
     Cascade,
     DataSource,
     FinishReason,
@@ -26,6 +28,7 @@ from chairlift.results import (
     Model,
     ModelCard,
     ModelReference,
+    Precision,
     Score,
     TargetScore,
     TokenChunk,
@@ -33,8 +36,10 @@ from chairlift.results import (
 
 __all__ = [
     "Alternatives",
+    "AnswerSource",
     "Architecture",
     "AsyncClient",
+    "Calibration",
     "Cascade",
     "ChairliftError",
     "Client",
@@ -53,6 +58,7 @@ __all__ = [
     "ModelNotFound",
     "ModelReference",
     "Overloaded",
+    "Precision",
     "Score",
     "ServerError",
     "TargetScore",

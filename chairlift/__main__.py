@@ -106,7 +106,7 @@ async def _in_bulk(
     async with aclosing(bulk.answers(groups, call)) as answers:
         async for group in answers:
             for text, answer in group:
-                printing.print_answer(text, answer, options.json)
+                printing.print_answer(text, answer, options.json, options.confidence)
                 if isinstance(answer, InputError):
                     status = BAD_INPUT
             sys.stdout.flush()

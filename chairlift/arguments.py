@@ -33,6 +33,10 @@ def parse(arguments: list[str], server: str) -> argparse.Namespace:
     options.decoding = _decoding(options)
     if options.score and (options.decoding or options.stream):
         parser.error("--score takes no options of decoding: its targets leave nothing to decide")
+    if options.confidence and (options.score or options.stream or options.json):
+        parser.error(
+            "--confidence is a column of answers: not with --score or --stream; --json has it anyway"
+        )
     if (options.alternatives or options.log_probabilities) and not options.json:
         parser.error("--alternatives and --log-probabilities are shown with --json alone")
     return options
@@ -54,6 +58,7 @@ def _add_calls(parser: argparse.ArgumentParser, server: str) -> None:
         action="store_true",
         help="inputs are INPUT<TAB>TARGET, as this program prints them; adds the target's log-probability",
     )
+    add("--confidence", action="store_true", help="a third column: the probability that the answer is right")
     add("--json", action="store_true", help="print one JSON object a line")
     add(
         "--server", default=server, metavar="HOST:PORT", help="%(default)s; CHAIRLIFT_SERVER sets the default"
@@ -100,6 +105,7 @@ def _add_decoding(parser: argparse.ArgumentParser) -> None:
     add("--loop-repeats", type=_count, metavar="N", help="stop when the last tokens came N times in a row")
     add("--alternatives", type=_count, metavar="N", help="show the N best tokens of each position")
     add("--log-probabilities", action="store_true", help="show the log-probability of each token")
+    add("--alignments", action="store_true", help="show how much each token looked at which, in percent")
     add(
         "--partial",
         dest="partial_on_deadline",

@@ -56,6 +56,8 @@ class Decoding(TypedDict, total=False):
     """How many of the best tokens of each position come with a hypothesis."""
     log_probabilities: bool
     """Whether the log-probability of each token comes with a hypothesis."""
+    alignments: bool
+    """Whether each token comes with what it was looked for in the source; for models with attention."""
     partial_on_deadline: bool
     """Whether the best so far is the answer when time is up, instead of an error."""
 

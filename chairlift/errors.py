@@ -59,7 +59,7 @@ class DeadlineExceeded(ChairliftError):
 
 
 class Unavailable(ChairliftError):
-    """No server could be reached, or it is starting or draining, over every attempt."""
+    """No server could be reached, or it is starting or draining or lacks the model, over every attempt."""
 
 
 class ServerError(ChairliftError):

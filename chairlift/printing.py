@@ -9,10 +9,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chairlift.results import Generation, Hypothesis, InputError, Model, TargetScore, TokenChunk
+from chairlift.results import (
+    AnswerSource,
+    Calibration,
+    Generation,
+    Hypothesis,
+    InputError,
+    Model,
+    TargetScore,
+    TokenChunk,
+)
 
 
-def print_answer(text: str, answer: Generation | TargetScore | InputError, as_json: bool) -> None:
+def print_answer(
+    text: str, answer: Generation | TargetScore | InputError, as_json: bool, confidence: bool = False
+) -> None:
     """One line a hypothesis or target; a bad input's goes to standard error, and with JSON to both."""
     if isinstance(answer, InputError):
         complain(f"{_shortened(text)}: {answer.message.removeprefix(answer.field + ': ')}")
@@ -25,7 +36,9 @@ def print_answer(text: str, answer: Generation | TargetScore | InputError, as_js
         print(f"{text}\t{answer.score:.4f}")
     else:
         for hypothesis in answer.hypotheses:
-            print(f"{text}\t{hypothesis.text}")
+            sure = f"\t{_confidence(hypothesis)}" if confidence else ""
+            print(f"{text}\t{hypothesis.text}{sure}{_mark(answer)}")
+            print_alignments(text, answer.source_length, hypothesis)
 
 
 class GrowingLine:
@@ -35,6 +48,7 @@ class GrowingLine:
         self._text = text
         self._as_json = as_json
         self._open = False
+        self._answer: Generation | None = None
 
     def grow(self, chunk: TokenChunk) -> None:
         """Prints what a chunk adds."""
@@ -49,16 +63,54 @@ class GrowingLine:
         """Prints the end of the answer, or all of it where no chunk came."""
         if self._as_json or not self._open:
             print_answer(self._text, answer, self._as_json)
+        else:
+            self._answer = answer
         sys.stdout.flush()
 
     def close(self) -> None:
         """Ends the line, also one that broke off."""
         if self._open:
-            print(flush=True)
+            print(_mark(self._answer), flush=True)
+        if self._answer:
+            print_alignments(self._text, self._answer.source_length, self._answer.hypotheses[0])
+
+
+def print_alignments(text: str, source_length: int, hypothesis: Hypothesis) -> None:
+    """A line a token, where they were asked for: what of the input it was looked for in, in percent."""
+    if not hypothesis.alignments:
+        return
+    columns = _spelled(text, source_length)
+    rows = [*_spelled(hypothesis.text, len(hypothesis.token_ids)), "<E>"][: len(hypothesis.alignments)]
+    first, width = max(map(len, rows)), max(3, *map(len, columns))
+    print(" " * (first + 2), *(column.rjust(width) for column in columns))
+    for row, weights in zip(rows, hypothesis.alignments, strict=True):
+        percents = (f"{100 * weight:.0f}".rjust(width) for weight in weights)
+        print(f"  {row.ljust(first)}", *percents)
+
+
+def _confidence(hypothesis: Hypothesis) -> str:
+    return "-" if hypothesis.confidence is None else f"{hypothesis.confidence:.4f}"
+
+
+def _spelled(text: str, tokens: int) -> list[str]:
+    """A name for each token of a text: words or characters where they are as many, else numbers from 1."""
+    for parts in (text.split(), list(text)):
+        if len(parts) == tokens:
+            return parts
+    return [str(number) for number in range(1, tokens + 1)]
+
+
+def _mark(answer: Generation | None) -> str:
+    """Tells a person that nothing was decoded; what is piped on stays input and answer."""
+    listed = answer is not None and answer.source is AnswerSource.LEXICON
+    return "\t(lexicon)" if listed and sys.stdout.isatty() else ""
 
 
 def print_models(models: list[Model], as_json: bool) -> None:
-    """One line a model version: name, version, state, profile, device, title; a star marks the default."""
+    """One line a model version: name, version, state, profile, device, title; a star marks the default.
+
+    Below each that has one, what its confidence promises.
+    """
     if as_json:
         for model in models:
             fields = dataclasses.asdict(model)
@@ -77,8 +129,18 @@ def print_models(models: list[Model], as_json: bool) -> None:
         for model in models
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
+    for model, row in zip(models, rows, strict=True):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        if model.calibration and model.calibration.precisions:
+            print(f"  {_promises(model.calibration)}")
+
+
+def _promises(calibration: Calibration) -> str:
+    found = (
+        f"over {one.confidence:g} {one.coverage:.1%} of answers, {one.precision:.1%} right"
+        for one in calibration.precisions
+    )
+    return f"confidence, on {calibration.measured_on}: {'; '.join(found)}"
 
 
 def complain(message: str) -> None:
@@ -109,13 +171,14 @@ def _generation(text: str, answer: Generation) -> dict[str, Any]:
         **({"others": others} if others else {}),
         "source_length": answer.source_length,
         "unknown_tokens": answer.unknown_tokens,
+        "source": answer.source.value,
         "model": dataclasses.asdict(answer.model),
     }
 
 
 def _hypothesis(hypothesis: Hypothesis) -> dict[str, Any]:
     fields = dataclasses.asdict(hypothesis) | {"finish_reason": hypothesis.finish_reason.value}
-    asked_for = ("log_probabilities", "alternatives")
+    asked_for = ("log_probabilities", "alternatives", "alignments")
     return {name: value for name, value in fields.items() if value or name not in asked_for}
 
 

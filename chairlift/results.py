@@ -23,6 +23,17 @@ class FinishReason(enum.Enum):
     """A newer server gave a reason that this client does not know."""
 
 
+class AnswerSource(enum.Enum):
+    """Who gave an answer."""
+
+    MODEL = "model"
+    """The model decoded it."""
+    LEXICON = "lexicon"
+    """The model's exception lexicon has the input, exactly: nothing was decoded, and the score is 0."""
+    UNSPECIFIED = "unspecified"
+    """An older server did not say, or a newer one gave a source that this client does not know."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelReference:
     """The model version that answered. The same digest and request give the same answer."""
@@ -54,6 +65,11 @@ class Hypothesis:
     """Of each token, then of <E> if it came. Empty unless asked for."""
     alternatives: tuple[Alternatives, ...]
     """For each of log_probabilities. Empty unless asked for."""
+    alignments: tuple[tuple[float, ...], ...]
+    """For each token, then for <E> if it came: how much of the attention each token of the normalised source
+    got. Empty unless asked for."""
+    confidence: float | None
+    """Probability that the text is exactly right; None where `Model.calibration` cannot say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +82,7 @@ class Generation:
     unknown_tokens: int
     """How many of them the vocabulary lacks."""
     model: ModelReference
+    source: AnswerSource
 
     @property
     def text(self) -> str:
@@ -78,6 +95,10 @@ class Generation:
     @property
     def score(self) -> float:
         return self.hypotheses[0].score
+
+    @property
+    def confidence(self) -> float | None:
+        return self.hypotheses[0].confidence
 
     @property
     def finish_reason(self) -> FinishReason:
@@ -177,7 +198,13 @@ class Architecture:
     hidden_size: int
     bidirectional: bool
     attention: str
+    """none, dot, general or additive; without attention there are no alignments."""
     parameters: int
+    encoder_hidden_size: int
+    """Numbers in one of the encoder's outputs, both directions together."""
+    input_feeding: bool
+    context: str
+    """Where the encoder's last state goes: first-step or every-step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +226,41 @@ class Cascade:
 
 
 @dataclass(frozen=True, slots=True)
+class Precision:
+    """What answers over a `confidence` are: which share of all, and how much of that is right."""
+
+    confidence: float
+    coverage: float
+    precision: float
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How tokens' log-probabilities become a confidence; the wire's Calibration has the formula.
+
+    Fitted on the `sources` of a dataset. On another one confidence was on average `expected_error` away from
+    accuracy, and keeping only what is over a confidence gave `precisions`, in ascending order.
+    """
+
+    temperature: float
+    bias: float
+    smoothing: float
+    ceiling: float
+    profile: str
+    dataset: str
+    sources: int
+    measured_on: str
+    measured_sources: int
+    expected_error: float
+    precisions: tuple[Precision, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
-    """One model version as a server holds it. Only `Client.model` fills the vocabularies, tokens by id."""
+    """One model version as a server holds it. Only `Client.model` fills the vocabularies, tokens by id.
+
+    One that is not ready, which the server could not load, has a name and a version and nothing else.
+    """
 
     reference: ModelReference
     ready: bool
@@ -215,3 +275,7 @@ class Model:
     target_tokens: tuple[str, ...]
     cascade: Cascade | None
     """What `cascade=True` asks for; None where none was fitted."""
+    calibration: Calibration | None
+    """What `Hypothesis.confidence` follows; None where none was fitted."""
+    lexicon_entries: int
+    """Inputs that the exception lexicon answers; 0: there is none."""

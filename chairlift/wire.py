@@ -11,7 +11,9 @@ from chairlift.decoding import Decoding
 from chairlift.errors import InvalidRequest, broken_contract
 from chairlift.results import (
     Alternatives,
+    AnswerSource,
     Architecture,
+    Calibration,
     Cascade,
     DataSource,
     FinishReason,
@@ -22,6 +24,7 @@ from chairlift.results import (
     Model,
     ModelCard,
     ModelReference,
+    Precision,
     Score,
     TargetScore,
     TokenChunk,
@@ -34,6 +37,10 @@ FINISH_REASONS = {
     pb.FINISH_REASON_LOOP: FinishReason.LOOP,
     pb.FINISH_REASON_CONSTRAINT: FinishReason.CONSTRAINT,
     pb.FINISH_REASON_DEADLINE: FinishReason.DEADLINE,
+}
+ANSWER_SOURCES = {
+    pb.ANSWER_SOURCE_MODEL: AnswerSource.MODEL,
+    pb.ANSWER_SOURCE_LEXICON: AnswerSource.LEXICON,
 }
 CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
@@ -155,6 +162,8 @@ def model(message: pb.Model) -> Model:
         source_tokens=tuple(message.source_tokens),
         target_tokens=tuple(message.target_tokens),
         cascade=_cascade(message.cascade) if message.HasField("cascade") else None,
+        calibration=_calibration(message.calibration) if message.HasField("calibration") else None,
+        lexicon_entries=message.lexicon_entries,
     )
 
 
@@ -192,7 +201,8 @@ def _generation(message: pb.Generation, model: ModelReference) -> Generation:
     if not message.hypotheses:
         raise broken_contract("a generation without a hypothesis")
     hypotheses = tuple(map(_hypothesis, message.hypotheses))
-    return Generation(hypotheses, message.source_length, message.unknown_tokens, model)
+    source = ANSWER_SOURCES.get(message.source, AnswerSource.UNSPECIFIED)
+    return Generation(hypotheses, message.source_length, message.unknown_tokens, model, source)
 
 
 def _hypothesis(message: pb.Hypothesis) -> Hypothesis:
@@ -207,6 +217,8 @@ def _hypothesis(message: pb.Hypothesis) -> Hypothesis:
             Alternatives(tuple(best.token_ids), tuple(best.log_probabilities))
             for best in message.alternatives
         ),
+        alignments=tuple(tuple(alignment.weights) for alignment in message.alignments),
+        confidence=message.confidence if message.HasField("confidence") else None,
     )
 
 
@@ -241,6 +253,9 @@ def _architecture(message: pb.Architecture) -> Architecture:
         bidirectional=message.bidirectional,
         attention=message.attention,
         parameters=message.parameters,
+        encoder_hidden_size=message.encoder_hidden_size,
+        input_feeding=message.input_feeding,
+        context=message.context,
     )
 
 
@@ -255,4 +270,20 @@ def _cascade(message: pb.Cascade) -> Cascade:
         greedy_wer=message.greedy_wer,
         cascade_wer=message.cascade_wer,
         beam_wer=message.beam_wer,
+    )
+
+
+def _calibration(message: pb.Calibration) -> Calibration:
+    return Calibration(
+        temperature=message.temperature,
+        bias=message.bias,
+        smoothing=message.smoothing,
+        ceiling=message.ceiling,
+        profile=message.profile,
+        dataset=message.dataset,
+        sources=message.sources,
+        measured_on=message.measured_on,
+        measured_sources=message.measured_sources,
+        expected_error=message.expected_error,
+        precisions=tuple(Precision(p.confidence, p.coverage, p.precision) for p in message.precisions),
     )

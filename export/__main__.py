@@ -4,6 +4,7 @@ import argparse
 import hashlib
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -11,19 +12,32 @@ import torch
 
 from bundle.errors import BundleError
 from bundle.golden import encode_golden
-from bundle.manifest import MANIFEST, MOST_BEAM, Architecture, Cascade, Limits, Manifest, Vocabulary
+from bundle.lexicon import read_lexicon
+from bundle.manifest import (
+    LEXICON,
+    MANIFEST,
+    MOST_BEAM,
+    Architecture,
+    Calibration,
+    Cascade,
+    Limits,
+    Manifest,
+    Vocabulary,
+)
 from bundle.text import SourceText, TargetText
 from bundle.writer import publish
-from export.card import make_card
+from export.calibration import fit_calibration
+from export.card import make_card, with_calibration
 from export.cascade import fit_cascade, score_cascade
 from export.golden import choose_golden, tolerance_of
 from export.parity import ParityError
-from export.profiles import PROFILES, Exported, UnsupportedError, export_profile, refuse_unsupported
+from export.profiles import PROFILES, Exported, export_profile
 from export.samples import sample_texts
 from export.scores import score_profile
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from training.data import DataError
 from training.model import Seq2Seq
+from training.vocabulary import rebuild_texts
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -41,7 +55,6 @@ def main(arguments: Sequence[str]) -> int:
         OSError,
         ParityError,
         UnicodeDecodeError,
-        UnsupportedError,
     ) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
@@ -73,7 +86,10 @@ def _parser() -> argparse.ArgumentParser:
         "--score", type=Path, help="pairs to score the other profiles than fp32 on, for the model card"
     )
     parser.add_argument(
-        "--dev", type=Path, help="pairs to fit a cascade on: a margin below which a beam decodes anew"
+        "--dev",
+        type=Path,
+        help="pairs to fit a cascade on, a margin below which a beam decodes anew; with --score, to fit the "
+        "answers' confidence on too, which --score then measures",
     )
     parser.add_argument(
         "--cascade-beam",
@@ -82,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
         default=5,
         metavar="N",
         help="width of the cascade's beam (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--lexicon",
+        type=Path,
+        help="exceptions that the bundle carries: lines of a source and its targets, tabs between",
     )
     parser.add_argument("--samples", type=Path, help="texts, one a line, to prove parity on too")
     return parser
@@ -96,13 +117,18 @@ def _profiles(text: str) -> tuple[str, ...]:
 
 def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[str]) -> tuple[Path, float]:
     """Builds, proves and publishes. Returns the bundle's folder and the largest score difference in fp32."""
-    refuse_unsupported(checkpoint.recipe.model)
+    source_text, target_text = rebuild_texts(
+        checkpoint.recipe, checkpoint.source_text, checkpoint.target_text
+    )
+    checkpoint = replace(checkpoint, source_text=source_text, target_text=target_text)
     model, (source, target) = checkpoint.model(), checkpoint.texts()
     architecture, vocabulary = _describe(checkpoint, model, source, target)
     limits = Limits(
         max_source_length=checkpoint.recipe.limits.max_source_length,
         max_target_length=checkpoint.recipe.limits.max_target_length,
     )
+    lexicon = {LEXICON: options.lexicon.read_bytes()} if options.lexicon else {}
+    entries = [read_lexicon(data, source, target, limits, options.lexicon.name) for data in lexicon.values()]
     texts = sample_texts(source, limits.max_source_length, given)
     ids = [source.encode(text) for text in texts]
     exported = [
@@ -110,6 +136,7 @@ def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[
     ]
     golden = choose_golden(model, texts, ids, exported, limits.max_target_length)
     cascade = _fit_cascade(exported[0], checkpoint, options)
+    calibration = _fit_calibration(exported[0], checkpoint, options)
     card = make_card(checkpoint, options.run)
     if options.score:
         scores = [
@@ -121,6 +148,8 @@ def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[
         if cascade:
             scores += score_cascade(exported[0], checkpoint, options.score, cascade)
         card = msgspec.structs.replace(card, scores=(*card.scores, *scores))
+    if calibration:
+        card = with_calibration(card, calibration)
     manifest = Manifest(
         name=options.name,
         version=options.version,
@@ -133,12 +162,15 @@ def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[
             for one in exported
         ),
         cascade=cascade,
+        calibration=calibration,
+        lexicon_entries=sum(map(len, entries)),
         files={},
     )
     files = {
-        "source.json": checkpoint.source_text,
-        "target.json": checkpoint.target_text,
+        "source.json": source_text,
+        "target.json": target_text,
         "golden.json": encode_golden(golden),
+        **lexicon,
     }
     for one in exported:
         files |= one.files()
@@ -162,6 +194,26 @@ def _fit_cascade(exported: Exported, checkpoint: Checkpoint, options: argparse.N
     return found
 
 
+def _fit_calibration(
+    exported: Exported, checkpoint: Checkpoint, options: argparse.Namespace
+) -> Calibration | None:
+    """The default profile's, where there are pairs to fit it and others to measure it on; says what it is."""
+    if not options.dev or not options.score:
+        return None
+    found = fit_calibration(exported, checkpoint, options.dev, options.score)
+    if not found:
+        print("calibration\tnone: no answer is whole")
+        return None
+    print(
+        f"calibration\ttemperature {found.temperature:g}, bias {found.bias:g}, ceiling {found.ceiling:g}, "
+        f"smoothing {found.smoothing:g}, fitted on {found.sources} answers to {found.dataset}\t"
+        f"expected error {found.expected_error:.4f} on {found.measured_sources} to {found.measured_on}"
+    )
+    for one in found.precisions:
+        print(f"calibration\tover {one.confidence:g}\t{one.coverage:.2%} kept, {one.precision:.2%} right")
+    return found
+
+
 def _describe(
     checkpoint: Checkpoint, model: Seq2Seq, source: SourceText, target: TargetText
 ) -> tuple[Architecture, Vocabulary]:
@@ -172,8 +224,11 @@ def _describe(
         decoder_layers=sizes.decoder_layers,
         embedding_size=sizes.embedding_size,
         hidden_size=sizes.hidden_size,
+        encoder_hidden_size=sizes.memory_size,
         bidirectional=sizes.bidirectional,
-        attention="none",
+        attention=sizes.attention,
+        input_feeding=sizes.input_feeding,
+        context=sizes.context,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
     )
     vocabulary = Vocabulary(

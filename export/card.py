@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from bundle.manifest import DataSource, ModelCard, Score
+from bundle.manifest import Calibration, DataSource, ModelCard, Score
+from export.scores import error_rates
 from training.checkpoint import Checkpoint
 from training.recipe import Files, Recipe
 
@@ -22,9 +23,30 @@ def make_card(checkpoint: Checkpoint, run: Path) -> ModelCard:
         description=recipe.card.description,
         licence=recipe.card.licence,
         data=_data(recipe, run),
-        scores=_scores(run),
+        scores=_scores(run, recipe),
         training_commit=checkpoint.state.get("commit", "unknown"),
         recipe=_without_folders(recipe),
+    )
+
+
+def with_calibration(card: ModelCard, found: Calibration) -> ModelCard:
+    """The card with what a confidence promises, as text and as a score."""
+    promises = "; ".join(
+        f"over {one.confidence:g} {one.precision:.1%} of them, which are {one.coverage:.1%} of all"
+        for one in found.precisions
+    )
+    text = f"Of the answers whose confidence is so high, these were right on {found.measured_on}: {promises}."
+    error = Score(
+        dataset=found.measured_on,
+        metric="ECE",
+        value=round(100 * found.expected_error, 2),
+        sources=found.measured_sources,
+        decoding=f"greedy, {found.profile}",
+    )
+    return msgspec.structs.replace(
+        card,
+        description=f"{card.description} {text}" if found.precisions else card.description,
+        scores=(*card.scores, error),
     )
 
 
@@ -42,18 +64,14 @@ def _data(recipe: Recipe, run: Path) -> tuple[DataSource, ...]:
     )
 
 
-def _scores(run: Path) -> tuple[Score, ...]:
+def _scores(run: Path, recipe: Recipe) -> tuple[Score, ...]:
     found = [json.loads(path.read_bytes()) for path in sorted(run.glob("scores-*.json"))]
     return tuple(
-        Score(
-            dataset=scores["dataset"],
-            metric=metric,
-            value=round(scores[metric.lower()], 2),
-            sources=scores["sources"],
-            decoding=scores["decoding"],
-        )
+        rate
         for scores in found
-        for metric in ("WER", "PER")
+        for rate in error_rates(
+            recipe, *(scores[key] for key in ("dataset", "wer", "per", "sources", "decoding"))
+        )
     )
 
 

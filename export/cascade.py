@@ -14,9 +14,9 @@ import numpy as np
 from bundle.manifest import Cascade, Score
 from export.parity import Graphs
 from export.profiles import Exported
+from export.scores import error_rates, read_pairs
 from training.beam import Beam, BeamOptions
 from training.checkpoint import Checkpoint
-from training.data import read_split
 from training.evaluate import Verdict, judge, score
 
 BATCH = 128  # sources
@@ -73,7 +73,7 @@ def smallest_margin(margins: np.ndarray, greedy_wrong: np.ndarray, beam_wrong: n
 def score_cascade(
     exported: Exported, checkpoint: Checkpoint, file: Path, cascade: Cascade
 ) -> Sequence[Score]:
-    """WER and PER of a cascade's answers in percent. Raises DataError."""
+    """Error rates of a cascade's answers in percent. Raises DataError."""
     name, pairs = _read(file)
     greedy, margins = _decode_pairs(exported, checkpoint, pairs, 1)
     doubtful = {source: pairs[source] for source, m in zip(pairs, margins, strict=True) if m < cascade.margin}
@@ -81,14 +81,11 @@ def score_cascade(
     better = {verdict.source: verdict for verdict in beam}
     found = score([better.get(verdict.source, verdict) for verdict in greedy])
     decoding = f"cascade, beam {cascade.beam_size}, margin {cascade.margin:g}, {exported.name}"
-    return [
-        Score(dataset=name, metric=metric, value=round(value, 2), sources=found.sources, decoding=decoding)
-        for metric, value in (("WER", found.wer), ("PER", found.per))
-    ]
+    return error_rates(checkpoint.recipe, name, found.wer, found.per, found.sources, decoding)
 
 
 def _read(file: Path) -> tuple[str, Pairs]:
-    split = read_split(file, file.stem.partition(".")[0])
+    split = read_pairs(file)
     return split.name, split.by_source()
 
 
@@ -132,12 +129,11 @@ def _advance(
 ) -> list[float]:
     """Steps the decoder until every source's beam has ended. Returns the smallest margin of each source."""
     state = graphs.encode(sources)
-    names = ["log_probs", "top_scores", *(f"next_{name}" for name in state)]
     margins = np.full(len(sources), np.inf)
     owners = np.arange(len(sources))  # [R], the source of each row
     tokens = np.full(len(sources), start_id)
     while len(tokens):
-        log_probs, best, *arrays = graphs.decoder.run(names, {"token": tokens, **state})  # [R, V], [R, K]
+        (log_probs, best), state = graphs.step(["log_probs", "top_scores"], tokens, state)  # [R, V], [R, K]
         np.minimum.at(margins, owners, best[:, 0].astype(np.float64) - best[:, 1])
         grown = [
             (first + parent, owner, token)
@@ -145,7 +141,7 @@ def _advance(
             for parent, token in beams[owner].advance(log_probs[first:last])
         ]
         parents, owners, tokens = np.array(grown, np.int64).reshape(-1, 3).T
-        state = {name: array[parents] for name, array in zip(state, arrays, strict=True)}
+        state = {name: array[parents] for name, array in state.items()}
     return list(margins.tolist())
 
 

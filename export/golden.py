@@ -57,4 +57,4 @@ def tolerance_of(exported: Exported, golden: Golden, start_id: int) -> float:
         for (_, scores), case in zip(found, golden.cases, strict=True)
         for score, true in zip(scores, case.token_scores, strict=True)  # their tokens agree
     )
-    return round(INT8_MARGIN * worst, 3)
+    return max(FP32_TOLERANCE, round(INT8_MARGIN * worst, 3))

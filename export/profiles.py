@@ -5,30 +5,16 @@ from dataclasses import dataclass
 
 from bundle.graphs import decoder_graph, encoder_graph
 from bundle.manifest import Architecture, Limits, Profile, ProfileName, Vocabulary, graph_file
-from export.graphs import build_decoder, build_encoder
-from export.int8 import build_int8_decoder, build_int8_encoder
+from export.arithmetic import Float32
+from export.decoder import build_decoder
+from export.encoder import build_encoder, has_quantised_layers
+from export.int8 import Int8
 from export.parity import Answer, Graphs, check_invariance, check_parity
 from training.model import Seq2Seq
-from training.recipe import Model
 
-PROFILES: tuple[ProfileName, ...] = ("int8", "fp32")  # the first is what the service takes unless told
+ARITHMETIC: dict[ProfileName, type[Float32]] = {"int8": Int8, "fp32": Float32}
+PROFILES = tuple(ARITHMETIC)  # the first is what the service takes unless told
 FP32_TOLERANCE = 1e-4  # natural-log units: another machine rounds otherwise than the one that exported
-
-
-class UnsupportedError(Exception):
-    """The network is of a kind that has no graphs yet: the caller's fault. The text names the key."""
-
-
-def refuse_unsupported(sizes: Model) -> None:
-    """Raises UnsupportedError for networks that can be trained and not be exported."""
-    for key, found, allowed in (
-        ("cell", sizes.cell, "lstm"),
-        ("attention", sizes.attention, "none"),
-        ("context", sizes.context, "first-step"),
-        ("encoder_hidden_size", sizes.encoder_hidden_size or sizes.hidden_size, sizes.hidden_size),
-    ):
-        if found != allowed:
-            raise UnsupportedError(f"model.{key} = {found!r}: cannot be exported yet; {allowed!r} is allowed")
 
 
 @dataclass(frozen=True)
@@ -38,6 +24,7 @@ class Exported:
     name: ProfileName
     encoder: bytes
     decoder: bytes
+    notes: tuple[str, ...]  # what is computed otherwise than the name says
     graphs: Graphs
     answers: list[Answer]
     difference: float  # largest of a sequence's score from PyTorch's, relative above 1; where tokens agree
@@ -56,7 +43,23 @@ class Exported:
             score_tolerance=tolerance,
             encoder=encoder_graph(architecture, self.name),
             decoder=decoder_graph(architecture, vocabulary, self.name),
+            notes=self.notes,
         )
+
+
+def build_graphs(
+    name: ProfileName,
+    model: Seq2Seq,
+    architecture: Architecture,
+    vocabulary: Vocabulary,
+    max_source_length: int,
+) -> tuple[bytes, bytes]:
+    """The encoder and the decoder of a profile, unproved."""
+    arithmetic = ARITHMETIC[name]
+    return (
+        build_encoder(arithmetic(), model, architecture, max_source_length),
+        build_decoder(arithmetic(), model, architecture, vocabulary),
+    )
 
 
 def export_profile(
@@ -71,15 +74,20 @@ def export_profile(
 
     Raises ParityError.
     """
-    if name == "int8":
-        encoder = build_int8_encoder(model, architecture, limits.max_source_length)
-        decoder = build_int8_decoder(model, architecture, vocabulary)
-    else:
-        encoder = build_encoder(model, architecture)
-        decoder = build_decoder(model, architecture, vocabulary)
+    encoder, decoder = build_graphs(name, model, architecture, vocabulary, limits.max_source_length)
     graphs = Graphs.load(encoder, decoder)
     difference = 0.0
     if name == "fp32":
         difference = check_parity(model, graphs, samples, limits.max_target_length)
     answers = check_invariance(graphs, samples, model.start_id, limits.max_target_length)
-    return Exported(name, encoder, decoder, graphs, answers, difference)
+    return Exported(name, encoder, decoder, _notes(name, model), graphs, answers, difference)
+
+
+def _notes(name: ProfileName, model: Seq2Seq) -> tuple[str, ...]:
+    notes = []
+    if name == "int8" and not has_quantised_layers(model.encoder):
+        kind = model.encoder.recurrent.kind
+        notes.append(f"encoder in float32: ONNX Runtime has no {kind} operator in whole numbers")
+    if name == "int8" and model.decoder.attention is not None:
+        notes.append("attention in float32: its scores and sums have no bounds that hold for every source")
+    return tuple(notes)

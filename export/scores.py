@@ -3,15 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from bundle.manifest import Score
 from export.parity import Answer
 from export.profiles import Exported
 from training.checkpoint import Checkpoint
-from training.data import read_split
-from training.evaluate import evaluate
+from training.data import Split, read_split
+from training.evaluate import answer, judge, score
+from training.recipe import Recipe
+
+
+def read_pairs(file: Path) -> Split:
+    """A file's pairs; the split goes by what is before the first dot. Raises DataError."""
+    return read_split(file, file.name.partition(".")[0])
 
 
 class _Graphs:
@@ -27,25 +32,34 @@ class _Graphs:
         return self._graphs.greedy(sources, self._start_id, max_length)
 
 
-def score_profile(exported: Exported, checkpoint: Checkpoint, file: Path) -> Sequence[Score]:
-    """WER and PER of greedy answers in percent. Raises DataError."""
-    split = read_split(file, file.stem.partition(".")[0])
-    texts = checkpoint.texts()
-    start_id = len(texts[1].tokens) - 1
-    found = evaluate(
-        _Graphs(exported, start_id),  # type: ignore[arg-type]  # all that evaluation asks of a network
-        split.by_source(),
-        texts,
+def greedy_answers(exported: Exported, checkpoint: Checkpoint, sources: Sequence[str]) -> list[Answer]:
+    """A profile's own answer to each source."""
+    source, target = checkpoint.texts()
+    graphs = _Graphs(exported, len(target.tokens) - 1)
+    return answer(
+        graphs,  # type: ignore[arg-type]  # all that evaluation asks of a network
+        source.encode_many(list(sources)),
         checkpoint.recipe.limits.max_target_length,
-        torch.device("cpu"),
     )
-    return [
-        Score(
-            dataset=split.name,
-            metric=metric,
-            value=round(value, 2),
-            sources=found.sources,
-            decoding=f"greedy, {exported.name}",
-        )
-        for metric, value in (("WER", found.wer), ("PER", found.per))
+
+
+def score_profile(exported: Exported, checkpoint: Checkpoint, file: Path) -> Sequence[Score]:
+    """Error rates of greedy answers in percent. Raises DataError."""
+    split = read_pairs(file)
+    pairs = split.by_source()
+    answers = greedy_answers(exported, checkpoint, list(pairs))
+    found = score(judge([ids for ids, _ in answers], pairs, checkpoint.texts()[1]))
+    decoding = f"greedy, {exported.name}"
+    return error_rates(checkpoint.recipe, split.name, found.wer, found.per, found.sources, decoding)
+
+
+def error_rates(
+    recipe: Recipe, dataset: str, wer: float, per: float, sources: int, decoding: str
+) -> tuple[Score, Score]:
+    """WER, and the error rate of single tokens: CER where those are characters, else PER."""
+    token = "CER" if recipe.target.level == "char" else "PER"
+    rates = [
+        Score(dataset=dataset, metric=metric, value=round(value, 2), sources=sources, decoding=decoding)
+        for metric, value in (("WER", wer), (token, per))
     ]
+    return rates[0], rates[1]

@@ -110,6 +110,7 @@ class Answers(Generic[A, S]):
         self, cancel: Callable[[list[S]], None], max_entries: int, max_bytes: int, share: bool = True
     ) -> None:
         self.hits = self.shared = self.misses = 0  # inputs: answer kept; flight joined; flight started
+        self.listed = 0  # inputs whose answers are in a lexicon, and that never come here
         self.size_bytes = 0
         self._cancel = cancel
         self._max_entries = max_entries

@@ -1,18 +1,20 @@
 """The models that are served, by name and version. Knows nothing of gRPC, or of what a model does."""
 
 import re
+from collections.abc import Collection
 from collections.abc import Sequence as Sized
 
-from service.errors import InvalidRequest, UnknownModel, Violation
+from service.errors import InvalidRequest, NotReady, UnknownModel, Violation
 from service.models import Model
 
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class Models:
-    """Every model version that is served, by name and version."""
+    """Every model version that is served, by name and version; `unready`: those that could not be loaded."""
 
-    def __init__(self, models: Sized[Model], default: str) -> None:
+    def __init__(self, models: Sized[Model], default: str, unready: Collection[tuple[str, int]] = ()) -> None:
+        self.unready = sorted(unready)
         self.by_name: dict[str, dict[int, Model]] = {}
         for model in models:
             self.by_name.setdefault(model.manifest.name, {})[model.manifest.version] = model
@@ -27,10 +29,18 @@ class Models:
         """By name, then version."""
         return [versions[v] for _, versions in sorted(self.by_name.items()) for v in sorted(versions)]
 
+    def replace(self, model: Model) -> None:
+        """Puts a model in the place of the one with its name and version; calls inside keep theirs."""
+        versions = self.by_name[model.manifest.name]
+        old = versions[model.manifest.version]
+        versions[model.manifest.version] = model
+        for called in [called for called, known in self._known.items() if known is old]:
+            self._known[called] = model
+
     def select(self, name: str, version: int) -> Model:
         """The model of a name (empty: the default) and version (0: the highest).
 
-        Raises InvalidRequest for what no model could be called, UnknownModel for what none here is.
+        Raises InvalidRequest for what no model could be called, UnknownModel for what none here is, NotReady.
         """
         if known := self._known.get((name, version)):
             return known
@@ -42,6 +52,8 @@ class Models:
             raise InvalidRequest(
                 Violation("model.version", f"{version}; 0 (the highest) and more are allowed")
             )
+        if any(name == known and version in (0, number) for known, number in self.unready):
+            raise NotReady(f"model {name!r}: not ready here; another server may serve it")
         versions = self.by_name.get(name)
         if versions is None:
             raise UnknownModel(f"model {name!r}: not served here; {', '.join(sorted(self.by_name))} are")

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 
 from service.messages import Frames, FromEngine, ToEngine, frame
 
@@ -18,6 +19,11 @@ class Channel:
     def send(self, message: FromEngine) -> None:
         """Sends one message. Raises OSError when the front is gone."""
         self._end.sendall(frame(message))
+
+    def close(self) -> None:
+        """Lets the front hear the end, even where this process cannot end."""
+        with suppress(OSError):
+            self._end.shutdown(socket.SHUT_RDWR)
 
     def receive(self, wait: bool) -> Sequence[ToEngine] | None:
         """What has come by now, or if it may wait, at least one byte's worth. None: the front is gone."""

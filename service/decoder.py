@@ -3,7 +3,17 @@
 from collections.abc import Sequence as Sized
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from service.decoding.distributions import Distributions
+
+
+class DeviceLost(Exception):
+    """The device that decodes answers nothing any more: no row is at fault, and none need be tried alone.
+
+    Any method of a Decoder may raise it.
+    """
 
 
 class Decoder(Protocol):
@@ -13,6 +23,7 @@ class Decoder(Protocol):
     end_id: int
     emitted: int  # V: tokens that can be emitted
     run_seconds: float  # time inside ONNX Runtime, of the last encode or step
+    replayed: bool  # whether the last step was a captured graph of a device
 
     def encode(self, sources: Sized[Sized[int]], rows: Sized[int]) -> None:
         """Runs the encoder; source i's state goes to row rows[i], which reads <S> next."""
@@ -25,6 +36,9 @@ class Decoder(Protocol):
 
     def distributions(self, rows: Sized[int]) -> Distributions:
         """What the last step said of these rows."""
+
+    def alignments(self, rows: Sized[int]) -> npt.NDArray[np.float32]:
+        """How the last step weighed the tokens of these rows' sources, [len(rows), as many or more]."""
 
     def place(self, rows: Sized[int], sources: Sized[int], tokens: Sized[int]) -> None:
         """Copies the states of rows `sources` over those of `rows`, all at once, to read `tokens` next."""

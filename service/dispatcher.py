@@ -107,6 +107,7 @@ class Dispatcher:
         self._ids = itertools.count(1)
         self._rate = FinishRate()
         self._closed = False
+        self.device = "cpu"  # where the engines decode
 
     @property
     def inside(self) -> int:
@@ -216,6 +217,7 @@ class Dispatcher:
         """An engine's process ended by itself: whoever was in it gets an answer all the same."""
         self._closed = True
         now = time.monotonic()
-        ends = [Ended(id_, Outcome.FAILED, [], 0.0, 0.0, now) for id_ in engine.submissions]
+        outcome = Outcome.LOST if engine.link.gave_up else Outcome.FAILED
+        ends = [Ended(id_, outcome, [], 0.0, 0.0, now) for id_ in engine.submissions]
         self._hear(engine, News(ended=ends))
         self._crashed()

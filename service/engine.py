@@ -1,68 +1,26 @@
-"""The decoder's rows: a fixed number of states that ONNX Runtime steps together.
+"""The decoder's rows: a fixed number of states that ONNX Runtime steps together, on the CPU.
 
 Knows nothing of text, requests or scheduling. Letters: B batch, S source length, R rows, L layers, H hidden.
 State is double-buffered: a step reads one set of arrays and writes the other, in place, through bindings that
-are made once for each number of rows. Used by one thread at a time.
+are made once for each number of rows. What a step only reads, such as an encoded source, is in memory.py: of
+the decoder's inputs, X is state where there is an output next_X. Used by one thread at a time.
 """
 
-import importlib.metadata
 import itertools
-import os
 import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import: no thread, no files, no uploads
-import onnxruntime as ort
-
 from bundle.manifest import Tensor
 from bundle.reader import Bundle
 from service.decoding.search import Distributions
-from service.errors import StartError
+from service.memory import Memory
+from service.providers import open_session, ort
 
 Array = np.ndarray[Any, Any]
 ENCODER_BATCH = 16  # about: a larger run is padded further, a smaller one waits for the weights as long
-CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
-
-
-def open_engine(bundle: Bundle, profile: str, rows: int, device: str, threads: int) -> tuple["Engine", str]:
-    """An engine on `cpu` or `cuda`, or under `auto` on CUDA where it works and else on the CPU.
-
-    The second: why not on CUDA; empty where nothing fell back. Raises StartError where the graphs do not run
-    on the device that was asked for, BundleError for a profile that the bundle lacks.
-    """
-    if _is_installed("onnxruntime") and _is_installed("onnxruntime-gpu"):
-        raise StartError(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: keep one"
-        )
-    if device != "auto":
-        return Engine(bundle, profile, rows, device, threads), ""
-    try:
-        return Engine(bundle, profile, rows, "cuda", threads), ""
-    except StartError as error:
-        return Engine(bundle, profile, rows, "cpu", threads), str(error)
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        importlib.metadata.distribution(distribution)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
-
-
-def _options(threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.enable_mem_pattern = False  # shapes vary from run to run
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    return options
 
 
 class Engine:
@@ -71,41 +29,49 @@ class Engine:
     Raises StartError where the graphs do not run here, BundleError for a profile that the bundle lacks.
     """
 
+    device = "cpu"
+    held_bytes = 0  # on a device
+    replayed = False
+
     def __init__(
         self,
         bundle: Bundle,
         profile: str = "",
         rows: int = 128,
-        device: str = "cpu",
         threads: int = 1,
         beside: "Engine | None" = None,
     ) -> None:
         vocabulary = bundle.manifest.vocabulary
         self.profile = bundle.manifest.profile(profile)
-        self.device = device
         self.rows = rows
         self.emitted = vocabulary.target_size - 1  # V
         self.end_id = vocabulary.end_id
         self.start_id = vocabulary.start_id
         self.unknown_id = vocabulary.source_unknown_id
         self.run_seconds = 0.0
+        self._longest = bundle.manifest.limits.max_source_length
         encoder, decoder = self.profile.encoder, self.profile.decoder
         self._sessions: tuple[ort.InferenceSession, ort.InferenceSession] = (
             beside._sessions  # more rows for the same graphs
             if beside is not None
             else (
-                _session(bundle.graphs[encoder.file], encoder.file, device, threads),
-                _session(bundle.graphs[decoder.file], decoder.file, device, threads),
+                open_session(bundle.graphs[encoder.file], encoder.file, threads=threads),
+                open_session(bundle.graphs[decoder.file], decoder.file, threads=threads),
             )
         )
         self._encoder, self._decoder = self._sessions
-        self._outputs = {tensor.name: self._array(tensor) for tensor in decoder.outputs}
+        self._encoded = [tensor.name for tensor in encoder.outputs]
+        written = {tensor.name for tensor in decoder.outputs}
+        states = [tensor for tensor in encoder.outputs if f"next_{tensor.name}" in written]
+        wide = [tensor for tensor in decoder.outputs if "S" in tensor.shape]
+        self._memory = Memory([t for t in encoder.outputs if t not in states], wide, rows)
+        self._outputs = {t.name: self._array(t) for t in decoder.outputs if t not in wide}
         self._states = [  # two sets of h_0.. and c_0.., each [rows, H]
-            {tensor.name: self._array(tensor) for tensor in encoder.outputs} for _ in range(2)
+            {tensor.name: self._array(tensor) for tensor in states} for _ in range(2)
         ]
         self._tokens = [np.zeros(rows, np.int64) for _ in range(2)]  # what each row reads next, [rows]
         self._current = 0  # which set the next step reads
-        self._bindings: dict[tuple[int, int, int], ort.IOBinding] = {}
+        self._bindings: dict[tuple[int, int, int, int], ort.IOBinding] = {}
 
     def _array(self, tensor: Tensor) -> Array:
         """Zeros for a tensor of the decoder, with all the rows there are."""
@@ -115,6 +81,7 @@ class Engine:
         """Starts row rows[i] from source i. Sources of like length share a run: little is padded."""
         assert sources, "an empty batch kills the process"
         began = time.perf_counter()
+        self._memory.make_room(max(map(len, sources)))
         by_length = sorted(range(len(sources)), key=lambda index: len(sources[index]))
         runs = max(1, round(len(sources) / ENCODER_BATCH))
         edges = [len(sources) * run // runs for run in range(runs + 1)]
@@ -129,15 +96,20 @@ class Engine:
         padded = np.zeros((len(sources), max(map(len, sources))), np.int64)  # [B, S]
         for row, source in enumerate(sources):
             padded[row, : len(source)] = source
-        states = self._encoder.run(None, {"source": padded, "lengths": lengths})  # each [B, H]
-        for array, state in zip(self._states[self._current].values(), states, strict=True):
-            array[rows] = state
+        outputs = self._encoder.run(None, {"source": padded, "lengths": lengths})
+        found = dict(zip(self._encoded, outputs, strict=True))
+        for name, array in self._states[self._current].items():
+            array[rows] = found[name]  # [B, H]
+        if self._memory.inputs:
+            self._memory.write(found, lengths, rows)  # [B, S, ..] or [B, ..] each
         self._tokens[self._current][rows] = self.start_id
 
     def step(self, count: int) -> tuple[list[int], list[float]]:
         """Runs the decoder on rows 0..count-1: each one's best next token, and its log-probability."""
         assert 0 < count <= self.rows, f"{count} rows"
         began = time.perf_counter()
+        if self._memory.width:
+            self._memory.before_step(count)
         self._run(0, count)
         self.run_seconds = time.perf_counter() - began
         return self._turn(count)
@@ -155,7 +127,7 @@ class Engine:
         return *self._turn(count), broken
 
     def _run(self, first: int, count: int) -> None:
-        key = (first, count, self._current)
+        key = (first, count, self._current, self._memory.width)
         binding = self._bindings.get(key) or self._bind(*key)
         self._decoder.run_with_iobinding(binding)
 
@@ -173,11 +145,18 @@ class Engine:
             self._outputs["top_scores"][chosen].tolist(),
         )
 
+    def alignments(self, rows: Sequence[int]) -> Array:
+        """How the last step looked at the sources of these rows, [len(rows), width]. Needs attention."""
+        found: Array = self._memory.outputs["alignments"][list(rows)]
+        return found
+
     def place(self, rows: Sequence[int], sources: Sequence[int], tokens: Sequence[int]) -> None:
         """Copies the states of rows `sources` over those of `rows`, all at once, to read `tokens` next."""
         if rows != sources:
             for array in self._states[self._current].values():
                 array[rows] = array[sources]
+            if self._memory.inputs:
+                self._memory.copy(rows, sources)
         self._tokens[self._current][rows] = tokens
 
     def move(self, rows: Sequence[int], sources: Sequence[int]) -> None:
@@ -185,20 +164,38 @@ class Engine:
         self.place(rows, sources, self._tokens[self._current][sources].tolist())
 
     def warm_up(self) -> None:
-        """Runs both graphs at every number of rows, so that no request pays for their first time."""
+        """Runs both graphs at every number of rows, so that no request pays for their first time.
+
+        Where sources may be longer than the narrowest memory, each further width is tried with some numbers.
+        """
         for count in range(1, self.rows + 1):
             if count & (count - 1) == 0:
                 self.encode([[self.unknown_id] * 8] * count, range(count))
             for _ in range(2):
                 self.step(count)
+        while 0 < self._memory.width < self._longest:
+            self.encode([[self.unknown_id] * (self._memory.width + 1)], [0])
+            for count in (*(1 << power for power in range(self.rows.bit_length())), self.rows):
+                for _ in range(2):
+                    self.step(count)
+        self.clear()
 
-    def _bind(self, first: int, count: int, reads: int) -> ort.IOBinding:
+    def clear(self) -> None:
+        """Hears that nobody is in any row."""
+        self._memory.clear()
+
+    def _bind(self, first: int, count: int, reads: int, width: int) -> ort.IOBinding:
         """Binds the graph's tensors to `count` rows from `first` on: one set is read, the other written."""
-        binding = self._bindings[first, count, reads] = self._decoder.io_binding()
+        binding = self._bindings[first, count, reads, width] = self._decoder.io_binding()
         writes = 1 - reads
-        inputs = {"token": self._tokens[reads], **self._states[reads]}
+        inputs = {"token": self._tokens[reads], **self._states[reads], **self._memory.inputs}
         next_states = {f"next_{name}": array for name, array in self._states[writes].items()}
-        outputs = {**self._outputs, "next_token": self._tokens[writes], **next_states}
+        outputs = {
+            **self._outputs,
+            **self._memory.outputs,
+            "next_token": self._tokens[writes],
+            **next_states,
+        }
         for name, array in inputs.items():
             part = array[first : first + count]
             binding.bind_input(name, "cpu", 0, part.dtype, part.shape, part.ctypes.data)
@@ -206,21 +203,3 @@ class Engine:
             part = array[first : first + count]
             binding.bind_output(name, "cpu", 0, part.dtype, part.shape, part.ctypes.data)
         return binding
-
-
-def _session(model: bytes, name: str, device: str, threads: int) -> ort.InferenceSession:
-    """A session that runs wholly on the device: ONNX Runtime alone would fall back to the CPU in silence."""
-    options = _options(threads)
-    if device == "cuda":
-        if CUDA not in ort.get_available_providers():
-            raise StartError(
-                "device cuda: this onnxruntime has no CUDA provider; install requirements/serving-gpu.txt"
-            )
-        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    try:
-        session = ort.InferenceSession(model, options, providers=[CUDA if device == "cuda" else CPU])
-    except Exception as error:
-        raise StartError(f"{name}: ONNX Runtime cannot run it on {device}: {type(error).__name__}") from error
-    if device == "cuda" and session.get_providers()[0] != CUDA:
-        raise StartError("device cuda: the CUDA libraries do not load")
-    return session

@@ -11,23 +11,25 @@ import os
 import signal
 import socket
 import sys
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from bundle.errors import BundleError
 from bundle.reader import read_bundle
 from service import logs
 from service.channel import Channel
-from service.decoder import Decoder
+from service.decoder import Decoder, DeviceLost
 from service.decoding.search import search_for
-from service.engine import Engine, open_engine
 from service.errors import StartError
 from service.golden import verify
 from service.lanes import Lanes
 from service.messages import Abort, Cancel, Failed, Item, Ready, Start, Submit
+from service.opening import AnyEngine, open_beside, open_engine
 from service.scheduler import Scheduler
 from service.sequence import Sequence
 from service.waiting import Waiting
+from service.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -44,30 +46,105 @@ def main() -> int:
     match channel.receive(wait=True):
         case [Start() as start]:
             with suppress(BrokenPipeError, ConnectionResetError):  # the front is gone
-                _serve(channel, start)
+                EngineHost(channel, start).serve()
     return 0
 
 
-def _serve(channel: Channel, start: Start) -> None:
-    try:
+class EngineHost:
+    """An engine and what becomes of it: loaded, served, and replaced or given up once its device is lost.
+
+    Under `auto` those who waited go on on the CPU, with those who come; under `cuda` the process ends. Those
+    who ran are told either way, so that they may ask again.
+    """
+
+    def __init__(self, channel: Channel, start: Start) -> None:
+        self._channel = channel
+        self._start = start
+        self._engines: list[AnyEngine] = []  # never let go of: freeing what a lost device holds may abort
+        self._has_lost = False
+
+    def serve(self) -> None:
+        """Until the front is gone, or the engine."""
+        try:
+            engine, express = self._open()
+            gc.collect()
+            gc.freeze()  # what is here now stays: the collector need not look at it again
+            watchdog = None if engine.device == "cpu" else Watchdog(self._hang_up)
+            run(self._channel, engine, express, self._start.encode_tokens, self._recover, watchdog)
+        except (BundleError, StartError) as error:
+            self._channel.send(Failed(str(error)))
+        except DeviceLost as error:
+            self._has_lost = True
+            self._channel.send(Failed(str(error)))
+        if self._has_lost:
+            logging.shutdown()
+            os._exit(0)
+
+    def _open(self) -> tuple[AnyEngine, AnyEngine]:
+        """As `_load`; under auto, on the CPU where the device does not bring it to an end."""
+        start = self._start
+        try:
+            return self._load(start.profile, start.device, "")
+        except (DeviceLost, StartError) as error:
+            self._has_lost = isinstance(error, DeviceLost)
+            if start.device != "auto" or not self._engines or self._engines[-1].device == "cpu":
+                raise
+            return self._load(start.profile, "cpu", str(error))
+
+    def _load(self, profile: str, device: str, lost: str) -> tuple[AnyEngine, AnyEngine]:
+        """An engine that passed the golden cases, and rows beside it for those with priority."""
+        start = self._start
         bundle = read_bundle(Path(start.folder))
-        engine, fallback = open_engine(bundle, start.profile, start.rows, start.device, start.threads)
-        express = Engine(bundle, start.profile, start.express_rows, engine.device, beside=engine)
+        engine, fallback = open_engine(bundle, profile, start.rows, device, start.threads)
+        self._engines.append(engine)
+        express = open_beside(engine, bundle, start.express_rows)
+        self._engines.append(express)
         for rows in (engine, express):
             rows.warm_up()
         difference = verify(bundle, engine)
-    except (BundleError, StartError) as error:
-        channel.send(Failed(str(error)))
-        return
-    channel.send(Ready(engine.device, difference, fallback))
-    gc.collect()
-    gc.freeze()  # what is here now stays: the collector need not look at it again
-    run(channel, engine, express, start.encode_tokens)
+        held = sum(rows.held_bytes for rows in (engine, express))
+        ready = Ready(engine.device, difference, lost or fallback, engine.profile.name, held)
+        self._channel.send(ready)
+        return engine, express
+
+    def _recover(self, lost: DeviceLost) -> tuple[AnyEngine, AnyEngine]:
+        """The same on the CPU, in the same profile; the error again where that is not wanted or fails."""
+        self._has_lost = True
+        if self._start.device != "auto":
+            raise lost
+        try:
+            return self._load(self._engines[0].profile.name, "cpu", str(lost))
+        except (BundleError, StartError) as error:
+            raise lost from error
+
+    def _hang_up(self) -> None:
+        """From the watchdog's thread, while the other one is inside the device for good."""
+        with suppress(OSError):
+            self._channel.send(Failed("the device hangs"))
+        self._channel.close()
 
 
-def run(channel: Channel, engine: Decoder, express: Decoder, encode_tokens: int) -> None:
-    """Takes messages and ticks until the front is gone. `express` holds rows for those with priority."""
-    lanes = Lanes(*(Scheduler(rows, Waiting(), encode_tokens) for rows in (engine, express)))
+Recovery = Callable[[DeviceLost], tuple[Decoder, Decoder]]
+
+
+def _give_up(lost: DeviceLost) -> tuple[Decoder, Decoder]:
+    raise lost
+
+
+def run(
+    channel: Channel,
+    engine: Decoder,
+    express: Decoder,
+    encode_tokens: int,
+    recover: Recovery = _give_up,
+    watchdog: Watchdog | None = None,
+) -> None:
+    """Takes messages and ticks until the front is gone. `express` holds rows for those with priority.
+
+    Once their device is lost, those who ran have ended as lost, and `recover` gives others to go on with, or
+    raises DeviceLost.
+    """
+    lanes = _lanes(engine, express, encode_tokens)
     while (messages := channel.receive(wait=not lanes.busy)) is not None:
         for message in messages:
             match message:
@@ -77,13 +154,29 @@ def run(channel: Channel, engine: Decoder, express: Decoder, encode_tokens: int)
                     lanes.cancel(message.ids)
                 case Abort():
                     lanes.abort()
+        waiting: list[Sequence] | None = None
         if lanes.busy:
-            lanes.tick()
+            try:
+                with watchdog.watching() if watchdog else nullcontext():
+                    lanes.tick()
+            except DeviceLost as error:
+                log.error("the device is lost", exc_info=True)
+                waiting, lost = lanes.lose(), error
         for news in lanes.take_news():
             try:
                 channel.send(news)
             except OSError:
                 return
+        if waiting is not None:
+            if watchdog:
+                watchdog.stop()
+            watchdog = None
+            lanes = _lanes(*recover(lost), encode_tokens)
+            lanes.submit(waiting)
+
+
+def _lanes(engine: Decoder, express: Decoder, encode_tokens: int) -> Lanes:
+    return Lanes(*(Scheduler(rows, Waiting(), encode_tokens) for rows in (engine, express)))
 
 
 def _sequence(item: Item, emitted: int) -> Sequence:

@@ -47,6 +47,18 @@ class DeadlineExceeded(ServiceError):
 class Draining(ServiceError):
     """The server is about to stop. Another one will answer."""
 
+    reason = "DRAINING"
+
+
+class DeviceGone(Draining):
+    """Nobody's fault: the device that decoded was lost. Another server, or soon this one, will answer."""
+
+    reason = "DEVICE_LOST"
+
+
+class NotReady(ServiceError):
+    """Nobody's fault: a model version that this server has and could not load. Another one may serve it."""
+
 
 class Internal(ServiceError):
     """Our fault. Whoever raises it logs the details under its `error_id`; the caller sees the id alone."""

@@ -1,18 +1,19 @@
 """Replays a bundle's golden cases on the engine that will serve: what differs from PyTorch is never READY.
 
 Knows nothing of transport. Each case runs alone and all run together, and both must agree bit for bit: the
-promise that nobody changes your answer is checked on the very machine that makes it.
+promise that nobody changes your answer is checked on the very machine that makes it. On a GPU the tokens must
+agree: its products are added up in another order for another number of rows.
 """
 
 from collections.abc import Sequence
 
 from bundle.golden import GoldenCase
 from bundle.reader import Bundle
-from service.engine import Engine
 from service.errors import StartError
+from service.opening import AnyEngine
 
 
-def verify(bundle: Bundle, engine: Engine) -> float:
+def verify(bundle: Bundle, engine: AnyEngine) -> float:
     """Replays every case; returns the largest score difference. Raises StartError for one that differs."""
     tolerance = engine.profile.score_tolerance
     worst = 0.0
@@ -20,7 +21,8 @@ def verify(bundle: Bundle, engine: Engine) -> float:
     for start in range(0, len(cases), engine.rows):
         group = cases[start : start + engine.rows]
         for number, (case, together) in enumerate(zip(group, _decode(engine, group), strict=True), start):
-            if _decode(engine, [case])[0] != together:
+            alone = _decode(engine, [case])[0]
+            if alone != together if engine.device == "cpu" else alone[0] != together[0]:
                 raise StartError(f"golden case {number}: its answer changes with its neighbours")
             tokens, scores = together
             if tuple(tokens) != case.target_ids:
@@ -34,8 +36,9 @@ def verify(bundle: Bundle, engine: Engine) -> float:
     return worst
 
 
-def _decode(engine: Engine, cases: Sequence[GoldenCase]) -> list[tuple[list[int], list[float]]]:
+def _decode(engine: AnyEngine, cases: Sequence[GoldenCase]) -> list[tuple[list[int], list[float]]]:
     """Greedy tokens (with <E>) and scores of each case; finished rows go on unread until all are done."""
+    engine.clear()  # alone a short source has the narrowest memory, together the longest one's
     engine.encode([case.source_ids for case in cases], range(len(cases)))
     found: list[tuple[list[int], list[float]]] = [([], []) for _ in cases]
     for step in range(max(len(case.target_ids) for case in cases)):

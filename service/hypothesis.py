@@ -21,6 +21,7 @@ class Hypothesis(Struct, array_like=True):
     score: float  # sum of the scores
     normalised: float  # what hypotheses are ranked by: score and biases, by length**length_penalty
     alternatives: list[list[tuple[int, float]]] = []  # the best (id, log-probability) of each scored token
+    alignments: list[list[float]] = []  # for each scored token: the weight of each token of the source
 
 
 def sum_of(scores: Iterable[float]) -> float:

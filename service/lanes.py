@@ -47,6 +47,10 @@ class Lanes:
         self._express.abort()
         self._common.abort()
 
+    def lose(self) -> list[Sequence]:
+        """Ends every sequence that runs, as lost with its device. Returns those who wait."""
+        return self._express.lose() + self._common.lose()
+
     def tick(self) -> None:
         """One step of the lane whose turn it is."""
         if self._express.busy and (self._turns < TURNS or not self._common.busy):

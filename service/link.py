@@ -30,6 +30,8 @@ class Link(asyncio.Protocol):
     def __init__(self, end: socket.socket) -> None:
         self.hear: Callable[[News], None] = lambda _: None
         self.lost: Callable[[], None] = lambda: None
+        self.moved: Callable[[Ready], None] = lambda _: None  # it has lost its device, and goes on elsewhere
+        self.gave_up = ""  # why it is about to end, where that is its device
         self._end = end
         self._frames = Frames(FromEngine)
         self._first: asyncio.Future[Ready | Failed] = asyncio.get_running_loop().create_future()
@@ -90,7 +92,15 @@ class Link(asyncio.Protocol):
                 self.hear(message)
             else:
                 assert isinstance(message, Ready | Failed)
-                self._first.set_result(message)
+                self._answered(message)
+
+    def _answered(self, message: Ready | Failed) -> None:
+        if not self._first.done():
+            self._first.set_result(message)
+        elif isinstance(message, Ready):
+            self.moved(message)
+        else:
+            self.gave_up = message.reason
 
     def connection_lost(self, _: Exception | None) -> None:
         if not self._first.done():

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bundle.errors import BundleError
@@ -11,8 +12,9 @@ from bundle.repository import find_bundles
 from service.catalogue import Models
 from service.dispatcher import Dispatcher, express_rows
 from service.errors import StartError
+from service.lexicon_files import LexiconFiles
 from service.link import EngineProcess, Link
-from service.messages import Start
+from service.messages import Ready, Start
 from service.metrics import Metrics, ModelMetrics
 from service.models import Model
 from service.settings import Settings
@@ -30,11 +32,32 @@ class Loader:
         self._metrics = metrics
         self._crashed = crashed
         self._processes: list[EngineProcess] = []
+        self._watch: asyncio.Task[None] | None = None
 
     async def load(self) -> Models:
-        """Every bundle of the repository, verified. Raises StartError for the first that is not sound."""
+        """Every bundle of the repository, verified; one that is not sound is not ready, and harms no other.
+
+        Raises StartError where no version of the default model is ready.
+        """
         folders, default = self._find()
-        return Models([await self._load(folder) for folder in folders], default)
+        ready: list[Model] = []
+        unready: dict[tuple[str, int], StartError] = {}
+        for folder in folders:
+            try:
+                ready.append(await self._load(folder))
+            except StartError as error:
+                unready[folder.parent.name, int(folder.name)] = error
+        if default not in (model.manifest.name for model in ready):
+            raise next(why for (name, _), why in unready.items() if name == default)
+        for (name, version), why in unready.items():
+            self._metrics.ready.labels(name, str(version)).set(0)
+            log.error("not ready", extra={"model": f"{name}/{version}", "reason": str(why)})
+        models = Models(ready, default, unready)
+        if self._settings.lexicons:
+            lexicons = LexiconFiles(Path(self._settings.lexicons), models, self._metrics)
+            lexicons.load()
+            self._watch = asyncio.create_task(lexicons.watch(self._settings.lexicon_seconds))
+        return models
 
     def _find(self) -> tuple[list[Path], str]:
         """The folders of all bundles, and the name of the default model. Raises StartError."""
@@ -55,35 +78,40 @@ class Loader:
         return folders, default
 
     async def stop(self) -> None:
-        """Ends all engine processes."""
+        """Ends all engine processes, and looks at no lexicon any more."""
+        if self._watch:
+            self._watch.cancel()
         await asyncio.gather(*(asyncio.to_thread(process.stop) for process in self._processes))
 
     async def _load(self, folder: Path) -> Model:
         settings, name = self._settings, f"{folder.parent.name}/{folder.name}"
+        processes: list[EngineProcess] = []
         try:
             bundle = read_bundle(folder)
-            profile = bundle.manifest.profile(settings.profile).name
+            bundle.manifest.profile(settings.profile)  # is there one of this name?
             start = Start(
                 folder=str(folder),
-                profile=profile,
+                profile=settings.profile,
                 device=settings.device,
                 rows=settings.max_rows,
                 express_rows=express_rows(settings.max_rows),
                 threads=settings.threads,
                 encode_tokens=settings.encode_tokens,
             )
-            processes = [EngineProcess(start, settings.log_level) for _ in range(settings.engines)]
+            processes += [EngineProcess(start, settings.log_level) for _ in range(settings.engines)]
             self._processes += processes
             answers = await asyncio.gather(*(process.open() for process in processes))
             if any(process.link.closed for process in processes):
                 raise StartError("an engine process ended while another one loaded")
         except (BundleError, StartError) as error:
+            await asyncio.gather(*(asyncio.to_thread(process.stop) for process in processes))
             raise StartError(f"model {name}: {error}") from error
         for ready in answers:
             if ready.fallback:
                 self._metrics.fallbacks.inc()
                 log.warning("falling back to the CPU", extra={"model": name, "reason": ready.fallback})
         ready = answers[0]
+        profile = ready.profile
         log.info(
             "loaded",
             extra={
@@ -94,7 +122,25 @@ class Loader:
             },
         )
         links = [process.link for process in processes]
-        return start_model(bundle, profile, ready.device, links, settings, self._metrics, self._crashed)
+        self._metrics.device_bytes.labels(bundle.manifest.name, str(bundle.manifest.version)).set(
+            sum(ready.held_bytes for ready in answers)
+        )
+        model = start_model(bundle, profile, ready.device, links, settings, self._metrics, self._crashed)
+        for link in links:
+            link.moved = partial(self._moved, model)
+        return model
+
+    def _moved(self, model: Model, ready: Ready) -> None:
+        """An engine has lost its device. Its model says CPU from now on, whatever other engines it has."""
+        manifest = model.manifest
+        labels = (manifest.name, str(manifest.version))
+        self._metrics.fallbacks.inc()
+        self._metrics.info.remove(*labels, model.device, model.profile, model.bundle.digest)
+        model.dispatcher.device = ready.device
+        self._metrics.info.labels(*labels, ready.device, model.profile, model.bundle.digest).set(1)
+        log.error(
+            "fell back to the CPU", extra={"model": f"{labels[0]}/{labels[1]}", "reason": ready.fallback}
+        )
 
 
 def start_model(
@@ -114,5 +160,6 @@ def start_model(
     figures.watch(dispatcher, model.answers)
     figures.rows.set(dispatcher.rows)
     figures.ready.set(1)
+    metrics.lexicon_entries.labels(manifest.name, str(manifest.version)).set(model.lexicon_entries)
     metrics.info.labels(manifest.name, manifest.version, device, profile, bundle.digest).set(1)
     return model

@@ -57,15 +57,20 @@ class Abort(Struct, tag=True, array_like=True):
 
 
 class Ready(Struct, tag=True, array_like=True):
-    """From an engine: the golden cases passed. `difference`: the largest of a score, in natural-log units."""
+    """From an engine: the golden cases passed. `difference`: the largest of a score, in natural-log units.
+
+    A second one says that it has lost its device, and goes on elsewhere.
+    """
 
     device: str
     difference: float
     fallback: str  # why the CPU and not CUDA, under auto
+    profile: str = ""  # how numbers are computed there
+    held_bytes: int = 0  # of a device, for rows
 
 
 class Failed(Struct, tag=True, array_like=True):
-    """From an engine: it cannot serve the bundle."""
+    """From an engine: it cannot serve the bundle, or no more, for it has lost its device."""
 
     reason: str
 
@@ -103,6 +108,7 @@ class News(Struct, tag=True, array_like=True):
     encode_rows: list[int] = field(default_factory=list)
     encode_seconds: list[float] = field(default_factory=list)
     overhead_seconds: list[float] = field(default_factory=list)  # of a tick, outside ONNX Runtime
+    replays: int = 0  # steps that were a captured graph of a device
 
 
 ToEngine = Start | Submit | Cancel | Abort

@@ -28,6 +28,7 @@ MILLISECONDS = (
 )
 MICROSECONDS = (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 5e-3)
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+MOST_ROWS = 4096  # of a step; the buckets of step time are the powers of two up to it
 CODES = (
     *("OK", "Canceled", "InvalidArgument", "DeadlineExceeded", "NotFound", "ResourceExhausted"),
     *("Unimplemented", "Internal", "Unavailable"),
@@ -103,12 +104,31 @@ class Metrics:
             MODEL,
             MICROSECONDS,
         )
+        self.steps = counter("chairlift_steps", "Decoder steps, by rows: up to so many.", (*MODEL, "rows"))
+        self.steps_seconds = counter(
+            "chairlift_steps_seconds", "Time of decoder steps, by rows: up to so many.", (*MODEL, "rows")
+        )
+        self.replays = counter("chairlift_graph_replays", "Steps that were a captured CUDA graph.", MODEL)
+        self.device_bytes = gauge(
+            "chairlift_device_memory_bytes", "Memory of a GPU for rows, besides the runtime's own.", MODEL
+        )
         self.encode_rows = histogram("chairlift_encode_rows", "Sources of an encoder run.", MODEL, ROWS)
         self.encode_seconds = histogram("chairlift_encode_seconds", "Duration of an encoder run.", MODEL)
         self.answers = counter(
             "chairlift_answers", "Inputs by where their answers came from.", (*MODEL, "source")
         )
         self.answers_kept = gauge("chairlift_answers_kept", "Answers in the cache.", MODEL)
+        self.lexicon_entries = gauge("chairlift_lexicon_entries", "Inputs that a lexicon answers.", MODEL)
+        self.lexicon_reloaded = gauge(
+            "chairlift_lexicon_last_reload_successful",
+            "1: the lexicon's file was taken; 0: refused, the one before stays.",
+            MODEL,
+        )
+        self.lexicon_reloaded_at = gauge(
+            "chairlift_lexicon_last_reload_success_timestamp_seconds",
+            "When a lexicon's file was last taken.",
+            MODEL,
+        )
 
     def serve(self, address: str) -> str:
         """Answers /metrics over HTTP on a thread of its own; returns the real address. Raises StartError."""
@@ -152,8 +172,14 @@ class ModelMetrics:
         self._step_rows = metrics.step_rows.labels(*labels)
         self._step_seconds = metrics.step_seconds.labels(*labels)
         self._step_overhead = metrics.step_overhead.labels(*labels)
+        self._steps = [
+            (metrics.steps.labels(*labels, most), metrics.steps_seconds.labels(*labels, most))
+            for most in (str(1 << power) for power in range(MOST_ROWS.bit_length()))
+        ]
+        self._replays = metrics.replays.labels(*labels)
         self._answers = {
-            source: metrics.answers.labels(*labels, source) for source in ("kept", "shared", "decoded")
+            source: metrics.answers.labels(*labels, source)
+            for source in ("lexicon", "kept", "shared", "decoded")
         }
         self._answers_kept = metrics.answers_kept.labels(*labels)
         self._encode_rows = metrics.encode_rows.labels(*labels)
@@ -163,6 +189,7 @@ class ModelMetrics:
         """Reads the queues' lengths and the answers' counters whenever Prometheus asks."""
         self._waiting.set_function(lambda: dispatcher.waiting)
         self._rows_in_use.set_function(lambda: dispatcher.running)
+        self._answers["lexicon"].follow(lambda: answers.listed)
         self._answers["kept"].follow(lambda: answers.hits)
         self._answers["shared"].follow(lambda: answers.shared)
         self._answers["decoded"].follow(lambda: answers.misses)
@@ -179,6 +206,11 @@ class ModelMetrics:
         ):
             for value in values:
                 histogram.observe(value)
+        for rows, seconds in zip(news.step_rows, news.step_seconds, strict=True):
+            steps, time = self._steps[(rows - 1).bit_length()]
+            steps.inc()
+            time.inc(seconds)
+        self._replays.inc(news.replays)
         for submission in ended:
             self._observe_ended(submission)
 

@@ -4,19 +4,24 @@ Knows nothing of gRPC, or of other models. One Model is one bundle version with 
 """
 
 import asyncio
+import copy
 import logging
 import time
 from collections.abc import AsyncGenerator
 from collections.abc import Sequence as Sized
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
+from bundle.lexicon import Lexicon
 from bundle.reader import Bundle
 from service.answers import Answers, Caller, Key
 from service.answers import Flight as SharedFlight
+from service.confidence import confidences
 from service.dispatcher import Dispatcher, Submission, express_rows
 from service.errors import (
     DeadlineExceeded,
+    DeviceGone,
     Draining,
     Internal,
     InvalidRequest,
@@ -25,6 +30,7 @@ from service.errors import (
 )
 from service.hypothesis import Hypothesis
 from service.inputs import source_ids
+from service.lexicon import asks_for_the_best_alone, digest_with, hypotheses
 from service.options import Options, forced
 from service.sequence import Outcome
 from service.settings import Settings
@@ -42,6 +48,8 @@ class Answer:
     texts: list[str]  # of each hypothesis
     source_length: int
     unknown_tokens: int
+    confidences: Sized[float | None]  # of each hypothesis
+    source: Literal["model", "lexicon"] = "model"
 
 
 @dataclass(frozen=True)
@@ -54,28 +62,50 @@ class Chunk:
     scores: list[float]
 
 
-Source = list[int] | InvalidRequest
+Source = list[int] | InvalidRequest | Answer  # its ids, or what is known before anything is decoded
 Result = Answer | ServiceError
 Flight = SharedFlight[Result, Submission]
 
 
 class Model:
-    """One bundle version, ready: its texts, its limits, its engines and the answers that are there."""
+    """One bundle version, ready: its texts, its limits, its engines and the answers that are there.
+
+    `digest` names all that decides an answer: the bundle, and a lexicon that is not the bundle's own.
+    """
 
     def __init__(
         self, bundle: Bundle, profile: str, device: str, dispatcher: Dispatcher, settings: Settings
     ) -> None:
         self.bundle = bundle
+        self.lexicon = bundle.lexicon
+        self.digest = bundle.digest
         self.manifest = bundle.manifest
         self.profile = profile
-        self.device = device
         self.max_inputs = settings.max_inputs
         self.max_beam_size = express_rows(settings.max_rows)  # a wider one would never get its rows there
         self.dispatcher = dispatcher
+        dispatcher.device = device
         self.answers: Answers[Result, Submission] = Answers(
             dispatcher.cancel, settings.answer_cache, MAX_ANSWER_BYTES, settings.single_flight
         )
         self._shares = settings.single_flight or settings.answer_cache > 0
+
+    @property
+    def device(self) -> str:
+        """Where it is decoded; all copies of a model share its engines."""
+        return self.dispatcher.device
+
+    @property
+    def lexicon_entries(self) -> int:
+        """Inputs that the lexicon answers."""
+        return 0 if self.lexicon is None else len(self.lexicon)
+
+    def with_lexicon(self, lexicon: Lexicon | None) -> "Model":
+        """The same model on the same engines, with another lexicon; None: the bundle's own."""
+        model = copy.copy(self)
+        model.lexicon = self.bundle.lexicon if lexicon is None else lexicon
+        model.digest = digest_with(self.bundle, model.lexicon)
+        return model
 
     async def generate(
         self, inputs: Sized[str], options: Options, deadline: float, priority: int = 0
@@ -86,6 +116,8 @@ class Model:
         Draining, DeadlineExceeded.
         """
         sources = self._sources(inputs)
+        if self.lexicon is not None and asks_for_the_best_alone(options):
+            sources = [self._listed(*pair, options) for pair in zip(inputs, sources, strict=True)]
         return await self._decode([(source, options) for source in sources], Caller(deadline, priority))
 
     async def score(
@@ -111,6 +143,13 @@ class Model:
         """Decodes one input: chunks as tokens are decided, then the answer. Raises as `generate`."""
         news = asyncio.Event()
         ids = source_ids(self.bundle.source, text, self.manifest.limits.max_source_length, "input")
+        if self.lexicon is not None and asks_for_the_best_alone(options):
+            listed = self._listed(text, ids, options)
+            if isinstance(listed, Answer):
+                best = listed.hypotheses[0]
+                yield Chunk(0, best.tokens, listed.texts[0], best.scores[:-1])
+                yield listed
+                return
         submission = Submission(ids, options, deadline, lambda _: news.set(), priority, streams=True)
         self.dispatcher.submit([submission])
         sent, said = 0, ""
@@ -151,15 +190,26 @@ class Model:
                 sources.append(error)
         return sources
 
+    def _listed(self, text: str, source: Source, options: Options) -> Source:
+        """The lexicon's answer, where it has one; else the source as it is."""
+        if self.lexicon is None or not isinstance(source, list):
+            return source
+        targets = self.lexicon.find(text, source)
+        found = hypotheses(targets, options) if targets else []
+        if not found:
+            return source
+        self.answers.listed += 1
+        return self._answer(found, source, [None] * len(found), "lexicon")
+
     async def _decode(
         self,
         inputs: Sized[tuple[Source, Options]],
         caller: Caller[Result, Submission],
     ) -> list[Result]:
         now = time.monotonic()
-        boarded: list[Flight | InvalidRequest] = []
+        boarded: list[Flight | InvalidRequest | Answer] = []
         for source, options in inputs:
-            if isinstance(source, InvalidRequest):
+            if not isinstance(source, list):
                 boarded.append(source)
                 continue
             leading = len(caller.leads)
@@ -176,7 +226,7 @@ class Model:
             await self.answers.wait(caller)
         except TimeoutError:
             raise _too_late() from None
-        results = [found if isinstance(found, InvalidRequest) else found.answer for found in boarded]
+        results = [found.answer if isinstance(found, SharedFlight) else found for found in boarded]
         for result in results:
             assert result is not None
             whole = isinstance(result, DeadlineExceeded | Draining)  # these befall a call as a whole
@@ -228,21 +278,30 @@ class Model:
     def _result(self, submission: Submission) -> Result:
         """What a sequence that has ended is to its caller."""
         assert submission.ended is not None
-        outcome, hypotheses = submission.ended.outcome, submission.ended.hypotheses
-        if hypotheses:
-            return Answer(
-                hypotheses,
-                [self.bundle.target.decode(hypothesis.tokens) for hypothesis in hypotheses],
-                len(submission.source_ids),
-                submission.source_ids.count(self.manifest.vocabulary.source_unknown_id),
-            )
+        outcome, found = submission.ended.outcome, submission.ended.hypotheses
+        if found:
+            likely = confidences(self.manifest, submission.options, found)
+            return self._answer(found, submission.source_ids, likely)
         if outcome is Outcome.DEADLINE:
             return _too_late()
         if outcome is Outcome.DRAINED:
             return Draining("the server stopped before the answer was complete")
+        if outcome is Outcome.LOST:
+            return DeviceGone("the device that decoded was lost before the answer was complete")
         error = Internal()
         log.error("a sequence failed", extra={"error_id": error.error_id})
         return error
+
+    def _answer(
+        self,
+        found: list[Hypothesis],
+        ids: list[int],
+        likely: Sized[float | None],
+        source: Literal["model", "lexicon"] = "model",
+    ) -> Answer:
+        texts = [self.bundle.target.decode(hypothesis.tokens) for hypothesis in found]
+        unknown = ids.count(self.manifest.vocabulary.source_unknown_id)
+        return Answer(found, texts, len(ids), unknown, likely, source)
 
 
 def _size_bytes(submission: Submission, answer: Answer) -> int:
@@ -251,7 +310,9 @@ def _size_bytes(submission: Submission, answer: Answer) -> int:
     entries = len(options.prefix) + len(options.allowed) + len(options.banned) + len(options.biases)
     tokens = sum(len(hypothesis.scores) for hypothesis in answer.hypotheses)
     pairs = tokens * options.alternatives
-    return len(options.lexicon) + 8 * len(submission.source_ids) + 64 * (entries + tokens) + 112 * pairs
+    weights = tokens * len(submission.source_ids) if options.alignments else 0
+    sizes = 8 * len(submission.source_ids) + 64 * (entries + tokens) + 112 * pairs + 32 * weights
+    return len(options.lexicon) + sizes
 
 
 def _too_late() -> DeadlineExceeded:

@@ -40,6 +40,7 @@ class Options(Struct, frozen=True, array_like=True):
     loop_repeats: int = 0  # a short cycle this often in a row ends the answer; 0: never
     alternatives: int = 0  # how many of the best tokens of each position are returned; at most 8
     partial_on_deadline: bool = False  # at the deadline the best so far is the answer
+    alignments: bool = False  # whether each token comes with what the attention looked at
 
 
 def pack(entries: Collection[tuple[int, ...]]) -> bytes:

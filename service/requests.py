@@ -53,6 +53,7 @@ def options(message: pb.DecodingOptions, model: Model) -> Options:
         loop_repeats=_loop_repeats(message.loop_repeats, longest),
         alternatives=_within("options.alternatives", message.alternatives, 0, MAX_ALTERNATIVES),
         partial_on_deadline=message.partial_on_deadline,
+        alignments=message.alignments and _has_attention(model),
     )
 
 
@@ -122,6 +123,14 @@ def _sampling(message: pb.Sampling, beam_size: int, size: int) -> Sampling:
         _within("options.sampling.top_k", message.top_k, 0, size),
         _within("options.sampling.top_p", message.top_p, 0.0, 1.0) or 1.0,
     )
+
+
+def _has_attention(model: Model) -> bool:
+    """True. Raises InvalidRequest for a model that has nothing to align."""
+    if model.manifest.architecture.attention == "none":
+        reason = "this model has no attention; allowed are models whose architecture.attention is not none"
+        raise InvalidRequest(Violation("options.alignments", reason))
+    return True
 
 
 def _loop_repeats(repeats: int, longest: int) -> int:

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
-from service.decoder import Decoder
+from service.decoder import Decoder, DeviceLost
 from service.decoding.search import Search
 from service.messages import Ended, News, Progress
 from service.rows import Rows
@@ -72,6 +72,13 @@ class Scheduler:
         for sequence in list(self._inside.values()):
             self._end(sequence, Outcome.DRAINED)
 
+    def lose(self) -> list[Sequence]:
+        """Ends every sequence that runs, as lost with its device. Returns those who wait."""
+        for sequence in list(self._inside.values()):
+            if sequence.started or sequence.rows:
+                self._end(sequence, Outcome.LOST)
+        return list(self._inside.values())
+
     def tick(self) -> None:
         """Admits newcomers, runs one step for everybody, retires those who are done."""
         began, ran = self._clock(), 0.0
@@ -122,6 +129,8 @@ class Scheduler:
         sources = [sequence.source_ids for sequence in newcomers]
         try:
             self._engine.encode(sources, [sequence.rows[0] for sequence in newcomers])
+        except DeviceLost:
+            raise
         except Exception:
             log.error("the encoder failed", exc_info=True)
             return self._encode_singly(newcomers, now)
@@ -137,6 +146,8 @@ class Scheduler:
         for sequence in newcomers:
             try:
                 self._engine.encode([sequence.source_ids], sequence.rows)
+            except DeviceLost:
+                raise
             except Exception:
                 self._end(sequence, Outcome.FAILED)
             else:
@@ -167,6 +178,8 @@ class Scheduler:
         broken: list[int] = []
         try:
             tokens, scores = self._engine.step(count)
+        except DeviceLost:
+            raise
         except Exception:
             log.error("a decoder step failed", exc_info=True, extra={"rows": count})
             tokens, scores, broken = self._engine.step_singly(count)
@@ -174,6 +187,7 @@ class Scheduler:
         self._rows.record(tokens, scores)
         self.news.step_rows.append(count)
         self.news.step_seconds.append(ran)
+        self.news.replays += self._engine.replayed
         for sequence in self._fresh:
             sequence.first_token = sequence.first_token or now
         self._fresh.clear()
@@ -212,6 +226,8 @@ class Scheduler:
             search, held = sequence.search, sequence.rows
             assert search is not None
             own, first = said.part(first, first + len(held)), first + len(held)
+            if sequence.options.alignments:
+                own.alignments = self._engine.alignments(held)[:, : len(sequence.source_ids)]
             try:
                 parents, tokens = search.advance(own)
             except Exception:

@@ -20,6 +20,7 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     DEADLINE = "deadline"
     DRAINED = "drained"
+    LOST = "lost"
     FAILED = "failed"
 
 

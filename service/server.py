@@ -35,7 +35,10 @@ POLLER_NICENESS = 5
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port is an error
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_concurrent_streams", 1024),
+    # Too much is refused by our own queue, which says when to retry; the library would reset or cancel calls.
+    ("grpc.max_concurrent_streams", 16384),
+    ("grpc.server.max_pending_requests", 16384),
+    ("grpc.server.max_pending_requests_hard_limit", 16384),
     ("grpc.max_metadata_size", 8 << 10),
     ("grpc.absolute_max_metadata_size", 16 << 10),
     ("grpc.compression_enabled_algorithms_bitset", 1),  # identity alone: nothing to blow up
@@ -197,7 +200,7 @@ class Server:
 
     def _refused(self, error: ServiceError) -> str:
         """Counts a refusal and returns its code's name in the grpc_server_* family."""
-        reason = getattr(error, "reason", "DRAINING" if isinstance(error, Draining) else "")
+        reason = getattr(error, "reason", "")
         if reason:
             self._metrics.rejected.labels(reason).inc()
         return "".join(part.title() for part in code_of(error).name.split("_"))
@@ -224,10 +227,11 @@ def _slow_down_pollers() -> None:
     """
     if sys.platform != "linux":  # elsewhere a thread has no priority of its own
         return
+    own = os.getpriority(os.PRIO_PROCESS, 0)
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and thread.native_id is not None:
             with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, thread.native_id, POLLER_NICENESS)
+                os.setpriority(os.PRIO_PROCESS, thread.native_id, own + POLLER_NICENESS)
 
 
 def _internal() -> Internal:

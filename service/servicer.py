@@ -54,9 +54,10 @@ class Servicer:
     async def list_models(self, _: pb.ListModelsRequest, __: float | None) -> pb.ListModelsResponse:
         """Every model version."""
         default = self._models.select("", 0)
-        return pb.ListModelsResponse(
-            models=[wire.description(model, model is default, False) for model in self._models.all()]
-        )
+        described = [wire.description(model, model is default, False) for model in self._models.all()]
+        described += [wire.unready(*reference) for reference in self._models.unready]
+        described.sort(key=lambda model: (model.reference.name, model.reference.version))
+        return pb.ListModelsResponse(models=described)
 
     async def get_model(self, request: pb.GetModelRequest, _: float | None) -> pb.GetModelResponse:
         """One model version, with its vocabularies."""

@@ -26,6 +26,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     models: str = "models"
     default_model: str = ""
+    lexicons: str = ""
+    lexicon_seconds: Annotated[float, Meta(ge=0.05, le=3600)] = 2.0
     listen: Address = "127.0.0.1:50051"
     http: Address = "127.0.0.1:8080"
     profile: Literal["", "fp32", "int8", "fp16"] = ""
@@ -48,6 +50,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 HELP = {
     "models": "model repository: a folder of NAME/VERSION/ bundles",
     "default_model": "model of requests that name none (default: the only one, or g2p-en)",
+    "lexicons": "folder of exception lexicons, NAME.tsv for the model NAME, which replace the bundles' own",
+    "lexicon_seconds": "how often those are looked at; a change is taken at the look after",
     "listen": "address of the gRPC port; port 0: any free one",
     "http": "address of the HTTP port with /metrics; port 0: any free one",
     "profile": "how numbers are computed (default: each bundle's own choice)",

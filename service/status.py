@@ -14,9 +14,11 @@ from grpc_status import rpc_status
 
 from service.errors import (
     DeadlineExceeded,
+    DeviceGone,
     Draining,
     Internal,
     InvalidRequest,
+    NotReady,
     Overloaded,
     ServiceError,
     UnknownModel,
@@ -34,6 +36,8 @@ CODES: dict[type[ServiceError], grpc.StatusCode] = {
     Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     Draining: grpc.StatusCode.UNAVAILABLE,
+    DeviceGone: grpc.StatusCode.UNAVAILABLE,
+    NotReady: grpc.StatusCode.UNAVAILABLE,
     Internal: grpc.StatusCode.INTERNAL,
 }
 
@@ -75,7 +79,7 @@ def _details(error: ServiceError) -> tuple[list[BadRequest | ErrorInfo | RetryIn
         retry = max(LEAST_RETRY_SECONDS, error.retry_seconds)
         return [ErrorInfo(reason=error.reason, domain="chairlift"), _retry(retry)], retry
     if isinstance(error, Draining):
-        return [ErrorInfo(reason="DRAINING", domain="chairlift"), _retry(DRAINING_RETRY_SECONDS)], (
+        return [ErrorInfo(reason=error.reason, domain="chairlift"), _retry(DRAINING_RETRY_SECONDS)], (
             DRAINING_RETRY_SECONDS
         )
     return [], None

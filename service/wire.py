@@ -2,7 +2,7 @@
 
 import functools
 
-from bundle.manifest import Cascade
+from bundle.manifest import Calibration, Cascade
 from chairlift.v1 import seq2seq_pb2 as pb
 from service.errors import InvalidRequest, ServiceError
 from service.hypothesis import Hypothesis
@@ -18,38 +18,50 @@ FINISH_REASONS = {
 }
 
 
-@functools.cache  # copied into each response
+ANSWER_SOURCES = {"model": pb.ANSWER_SOURCE_MODEL, "lexicon": pb.ANSWER_SOURCE_LEXICON}
+
+
 def reference(model: Model) -> pb.ModelReference:
     """Which model version answered."""
-    manifest = model.manifest
-    return pb.ModelReference(name=manifest.name, version=manifest.version, digest=model.bundle.digest)
+    return _reference(model.manifest.name, model.manifest.version, model.digest)
+
+
+@functools.cache  # copied into each response; not by model, which would never be forgotten
+def _reference(name: str, version: int, digest: str) -> pb.ModelReference:
+    return pb.ModelReference(name=name, version=version, digest=digest)
 
 
 def generation(answer: Answer, asked: pb.DecodingOptions) -> pb.Generation:
     """An answer, with as much of it as was asked for."""
     return pb.Generation(
         hypotheses=[
-            _hypothesis(found, text, asked)
-            for found, text in zip(answer.hypotheses, answer.texts, strict=True)
+            _hypothesis(*found, asked)
+            for found in zip(answer.hypotheses, answer.texts, answer.confidences, strict=True)
         ],
         source_length=answer.source_length,
         unknown_tokens=answer.unknown_tokens,
+        source=ANSWER_SOURCES[answer.source],
     )
 
 
-def _hypothesis(found: Hypothesis, text: str, asked: pb.DecodingOptions) -> pb.Hypothesis:
+def _hypothesis(
+    found: Hypothesis, text: str, confidence: float | None, asked: pb.DecodingOptions
+) -> pb.Hypothesis:
     message = pb.Hypothesis(
         text=text,
         token_ids=found.tokens,
         score=found.score,
         finish_reason=FINISH_REASONS[found.reason],
         normalised_score=found.normalised,
+        confidence=confidence,
     )
     if asked.log_probabilities:
         message.log_probabilities.extend(found.scores)
     for best in found.alternatives:
         ids, scores = zip(*best, strict=True)
         message.alternatives.add(token_ids=ids, log_probabilities=scores)
+    for weights in found.alignments:
+        message.alignments.add(weights=weights)
     return message
 
 
@@ -135,11 +147,21 @@ def description(model: Model, is_default: bool, vocabularies: bool) -> pb.Model:
             bidirectional=architecture.bidirectional,
             attention=architecture.attention,
             parameters=architecture.parameters,
+            encoder_hidden_size=architecture.encoder_hidden_size,
+            input_feeding=architecture.input_feeding,
+            context=architecture.context,
         ),
         source_tokens=model.bundle.source.tokens if vocabularies else (),
         target_tokens=model.bundle.target.tokens if vocabularies else (),
         cascade=_cascade(manifest.cascade) if manifest.cascade else None,
+        calibration=_calibration(manifest.calibration) if manifest.calibration else None,
+        lexicon_entries=model.lexicon_entries,
     )
+
+
+def unready(name: str, version: int) -> pb.Model:
+    """All that is said of a model version that could not be loaded."""
+    return pb.Model(reference=pb.ModelReference(name=name, version=version))
 
 
 def _cascade(fitted: Cascade) -> pb.Cascade:
@@ -153,4 +175,23 @@ def _cascade(fitted: Cascade) -> pb.Cascade:
         greedy_wer=fitted.greedy_wer,
         cascade_wer=fitted.cascade_wer,
         beam_wer=fitted.beam_wer,
+    )
+
+
+def _calibration(fitted: Calibration) -> pb.Calibration:
+    return pb.Calibration(
+        temperature=fitted.temperature,
+        bias=fitted.bias,
+        smoothing=fitted.smoothing,
+        ceiling=fitted.ceiling,
+        profile=fitted.profile,
+        dataset=fitted.dataset,
+        sources=fitted.sources,
+        measured_on=fitted.measured_on,
+        measured_sources=fitted.measured_sources,
+        expected_error=fitted.expected_error,
+        precisions=[
+            pb.Precision(confidence=p.confidence, coverage=p.coverage, precision=p.precision)
+            for p in fitted.precisions
+        ],
     )

@@ -15,12 +15,21 @@ class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FINISH_REASON_LOOP: _ClassVar[FinishReason]
     FINISH_REASON_CONSTRAINT: _ClassVar[FinishReason]
     FINISH_REASON_DEADLINE: _ClassVar[FinishReason]
+
+class AnswerSource(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ANSWER_SOURCE_UNSPECIFIED: _ClassVar[AnswerSource]
+    ANSWER_SOURCE_MODEL: _ClassVar[AnswerSource]
+    ANSWER_SOURCE_LEXICON: _ClassVar[AnswerSource]
 FINISH_REASON_UNSPECIFIED: FinishReason
 FINISH_REASON_EOS: FinishReason
 FINISH_REASON_LENGTH: FinishReason
 FINISH_REASON_LOOP: FinishReason
 FINISH_REASON_CONSTRAINT: FinishReason
 FINISH_REASON_DEADLINE: FinishReason
+ANSWER_SOURCE_UNSPECIFIED: AnswerSource
+ANSWER_SOURCE_MODEL: AnswerSource
+ANSWER_SOURCE_LEXICON: AnswerSource
 
 class ModelSelector(_message.Message):
     __slots__ = ("name", "version")
@@ -31,7 +40,7 @@ class ModelSelector(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class DecodingOptions(_message.Message):
-    __slots__ = ("max_length", "min_length", "beam_size", "n_best", "length_penalty", "cascade_margin", "sampling", "prefix", "allowed_tokens", "banned_tokens", "biases", "lexicon", "no_repeat_ngram", "loop_repeats", "alternatives", "log_probabilities", "partial_on_deadline", "cascade")
+    __slots__ = ("max_length", "min_length", "beam_size", "n_best", "length_penalty", "cascade_margin", "sampling", "prefix", "allowed_tokens", "banned_tokens", "biases", "lexicon", "no_repeat_ngram", "loop_repeats", "alternatives", "log_probabilities", "partial_on_deadline", "cascade", "alignments")
     MAX_LENGTH_FIELD_NUMBER: _ClassVar[int]
     MIN_LENGTH_FIELD_NUMBER: _ClassVar[int]
     BEAM_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -50,6 +59,7 @@ class DecodingOptions(_message.Message):
     LOG_PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
     PARTIAL_ON_DEADLINE_FIELD_NUMBER: _ClassVar[int]
     CASCADE_FIELD_NUMBER: _ClassVar[int]
+    ALIGNMENTS_FIELD_NUMBER: _ClassVar[int]
     max_length: int
     min_length: int
     beam_size: int
@@ -68,7 +78,8 @@ class DecodingOptions(_message.Message):
     log_probabilities: bool
     partial_on_deadline: bool
     cascade: bool
-    def __init__(self, max_length: _Optional[int] = ..., min_length: _Optional[int] = ..., beam_size: _Optional[int] = ..., n_best: _Optional[int] = ..., length_penalty: _Optional[float] = ..., cascade_margin: _Optional[float] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., prefix: _Optional[str] = ..., allowed_tokens: _Optional[_Iterable[str]] = ..., banned_tokens: _Optional[_Iterable[str]] = ..., biases: _Optional[_Iterable[_Union[TokenBias, _Mapping]]] = ..., lexicon: _Optional[_Iterable[str]] = ..., no_repeat_ngram: _Optional[int] = ..., loop_repeats: _Optional[int] = ..., alternatives: _Optional[int] = ..., log_probabilities: _Optional[bool] = ..., partial_on_deadline: _Optional[bool] = ..., cascade: _Optional[bool] = ...) -> None: ...
+    alignments: bool
+    def __init__(self, max_length: _Optional[int] = ..., min_length: _Optional[int] = ..., beam_size: _Optional[int] = ..., n_best: _Optional[int] = ..., length_penalty: _Optional[float] = ..., cascade_margin: _Optional[float] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., prefix: _Optional[str] = ..., allowed_tokens: _Optional[_Iterable[str]] = ..., banned_tokens: _Optional[_Iterable[str]] = ..., biases: _Optional[_Iterable[_Union[TokenBias, _Mapping]]] = ..., lexicon: _Optional[_Iterable[str]] = ..., no_repeat_ngram: _Optional[int] = ..., loop_repeats: _Optional[int] = ..., alternatives: _Optional[int] = ..., log_probabilities: _Optional[bool] = ..., partial_on_deadline: _Optional[bool] = ..., cascade: _Optional[bool] = ..., alignments: _Optional[bool] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("seed", "temperature", "top_k", "top_p")
@@ -129,17 +140,19 @@ class Result(_message.Message):
     def __init__(self, generation: _Optional[_Union[Generation, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
 
 class Generation(_message.Message):
-    __slots__ = ("hypotheses", "source_length", "unknown_tokens")
+    __slots__ = ("hypotheses", "source_length", "unknown_tokens", "source")
     HYPOTHESES_FIELD_NUMBER: _ClassVar[int]
     SOURCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
     hypotheses: _containers.RepeatedCompositeFieldContainer[Hypothesis]
     source_length: int
     unknown_tokens: int
-    def __init__(self, hypotheses: _Optional[_Iterable[_Union[Hypothesis, _Mapping]]] = ..., source_length: _Optional[int] = ..., unknown_tokens: _Optional[int] = ...) -> None: ...
+    source: AnswerSource
+    def __init__(self, hypotheses: _Optional[_Iterable[_Union[Hypothesis, _Mapping]]] = ..., source_length: _Optional[int] = ..., unknown_tokens: _Optional[int] = ..., source: _Optional[_Union[AnswerSource, str]] = ...) -> None: ...
 
 class Hypothesis(_message.Message):
-    __slots__ = ("text", "token_ids", "score", "finish_reason", "normalised_score", "log_probabilities", "alternatives")
+    __slots__ = ("text", "token_ids", "score", "finish_reason", "normalised_score", "log_probabilities", "alternatives", "alignments", "confidence")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +160,8 @@ class Hypothesis(_message.Message):
     NORMALISED_SCORE_FIELD_NUMBER: _ClassVar[int]
     LOG_PROBABILITIES_FIELD_NUMBER: _ClassVar[int]
     ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    ALIGNMENTS_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
     text: str
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     score: float
@@ -154,7 +169,15 @@ class Hypothesis(_message.Message):
     normalised_score: float
     log_probabilities: _containers.RepeatedScalarFieldContainer[float]
     alternatives: _containers.RepeatedCompositeFieldContainer[Alternatives]
-    def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., score: _Optional[float] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., normalised_score: _Optional[float] = ..., log_probabilities: _Optional[_Iterable[float]] = ..., alternatives: _Optional[_Iterable[_Union[Alternatives, _Mapping]]] = ...) -> None: ...
+    alignments: _containers.RepeatedCompositeFieldContainer[Alignment]
+    confidence: float
+    def __init__(self, text: _Optional[str] = ..., token_ids: _Optional[_Iterable[int]] = ..., score: _Optional[float] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., normalised_score: _Optional[float] = ..., log_probabilities: _Optional[_Iterable[float]] = ..., alternatives: _Optional[_Iterable[_Union[Alternatives, _Mapping]]] = ..., alignments: _Optional[_Iterable[_Union[Alignment, _Mapping]]] = ..., confidence: _Optional[float] = ...) -> None: ...
+
+class Alignment(_message.Message):
+    __slots__ = ("weights",)
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    weights: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, weights: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Alternatives(_message.Message):
     __slots__ = ("token_ids", "log_probabilities")
@@ -279,7 +302,7 @@ class GetModelResponse(_message.Message):
     def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("reference", "ready", "is_default", "card", "limits", "profiles", "profile", "device", "architecture", "source_tokens", "target_tokens", "cascade")
+    __slots__ = ("reference", "ready", "is_default", "card", "limits", "profiles", "profile", "device", "architecture", "source_tokens", "target_tokens", "cascade", "calibration", "lexicon_entries")
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     IS_DEFAULT_FIELD_NUMBER: _ClassVar[int]
@@ -292,6 +315,8 @@ class Model(_message.Message):
     SOURCE_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TARGET_TOKENS_FIELD_NUMBER: _ClassVar[int]
     CASCADE_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATION_FIELD_NUMBER: _ClassVar[int]
+    LEXICON_ENTRIES_FIELD_NUMBER: _ClassVar[int]
     reference: ModelReference
     ready: bool
     is_default: bool
@@ -304,7 +329,45 @@ class Model(_message.Message):
     source_tokens: _containers.RepeatedScalarFieldContainer[str]
     target_tokens: _containers.RepeatedScalarFieldContainer[str]
     cascade: Cascade
-    def __init__(self, reference: _Optional[_Union[ModelReference, _Mapping]] = ..., ready: _Optional[bool] = ..., is_default: _Optional[bool] = ..., card: _Optional[_Union[ModelCard, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., profiles: _Optional[_Iterable[str]] = ..., profile: _Optional[str] = ..., device: _Optional[str] = ..., architecture: _Optional[_Union[Architecture, _Mapping]] = ..., source_tokens: _Optional[_Iterable[str]] = ..., target_tokens: _Optional[_Iterable[str]] = ..., cascade: _Optional[_Union[Cascade, _Mapping]] = ...) -> None: ...
+    calibration: Calibration
+    lexicon_entries: int
+    def __init__(self, reference: _Optional[_Union[ModelReference, _Mapping]] = ..., ready: _Optional[bool] = ..., is_default: _Optional[bool] = ..., card: _Optional[_Union[ModelCard, _Mapping]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., profiles: _Optional[_Iterable[str]] = ..., profile: _Optional[str] = ..., device: _Optional[str] = ..., architecture: _Optional[_Union[Architecture, _Mapping]] = ..., source_tokens: _Optional[_Iterable[str]] = ..., target_tokens: _Optional[_Iterable[str]] = ..., cascade: _Optional[_Union[Cascade, _Mapping]] = ..., calibration: _Optional[_Union[Calibration, _Mapping]] = ..., lexicon_entries: _Optional[int] = ...) -> None: ...
+
+class Calibration(_message.Message):
+    __slots__ = ("temperature", "bias", "smoothing", "ceiling", "profile", "dataset", "sources", "measured_on", "measured_sources", "expected_error", "precisions")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    BIAS_FIELD_NUMBER: _ClassVar[int]
+    SMOOTHING_FIELD_NUMBER: _ClassVar[int]
+    CEILING_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    DATASET_FIELD_NUMBER: _ClassVar[int]
+    SOURCES_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_ON_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_SOURCES_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_ERROR_FIELD_NUMBER: _ClassVar[int]
+    PRECISIONS_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    bias: float
+    smoothing: float
+    ceiling: float
+    profile: str
+    dataset: str
+    sources: int
+    measured_on: str
+    measured_sources: int
+    expected_error: float
+    precisions: _containers.RepeatedCompositeFieldContainer[Precision]
+    def __init__(self, temperature: _Optional[float] = ..., bias: _Optional[float] = ..., smoothing: _Optional[float] = ..., ceiling: _Optional[float] = ..., profile: _Optional[str] = ..., dataset: _Optional[str] = ..., sources: _Optional[int] = ..., measured_on: _Optional[str] = ..., measured_sources: _Optional[int] = ..., expected_error: _Optional[float] = ..., precisions: _Optional[_Iterable[_Union[Precision, _Mapping]]] = ...) -> None: ...
+
+class Precision(_message.Message):
+    __slots__ = ("confidence", "coverage", "precision")
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    COVERAGE_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
+    confidence: float
+    coverage: float
+    precision: float
+    def __init__(self, confidence: _Optional[float] = ..., coverage: _Optional[float] = ..., precision: _Optional[float] = ...) -> None: ...
 
 class Cascade(_message.Message):
     __slots__ = ("beam_size", "margin", "profile", "dataset", "sources", "beam_share", "greedy_wer", "cascade_wer", "beam_wer")
@@ -385,7 +448,7 @@ class Limits(_message.Message):
     def __init__(self, max_source_length: _Optional[int] = ..., max_target_length: _Optional[int] = ..., max_inputs: _Optional[int] = ..., max_beam_size: _Optional[int] = ...) -> None: ...
 
 class Architecture(_message.Message):
-    __slots__ = ("cell", "encoder_layers", "decoder_layers", "embedding_size", "hidden_size", "bidirectional", "attention", "parameters")
+    __slots__ = ("cell", "encoder_layers", "decoder_layers", "embedding_size", "hidden_size", "bidirectional", "attention", "parameters", "encoder_hidden_size", "input_feeding", "context")
     CELL_FIELD_NUMBER: _ClassVar[int]
     ENCODER_LAYERS_FIELD_NUMBER: _ClassVar[int]
     DECODER_LAYERS_FIELD_NUMBER: _ClassVar[int]
@@ -394,6 +457,9 @@ class Architecture(_message.Message):
     BIDIRECTIONAL_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_HIDDEN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FEEDING_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_FIELD_NUMBER: _ClassVar[int]
     cell: str
     encoder_layers: int
     decoder_layers: int
@@ -402,4 +468,7 @@ class Architecture(_message.Message):
     bidirectional: bool
     attention: str
     parameters: int
-    def __init__(self, cell: _Optional[str] = ..., encoder_layers: _Optional[int] = ..., decoder_layers: _Optional[int] = ..., embedding_size: _Optional[int] = ..., hidden_size: _Optional[int] = ..., bidirectional: _Optional[bool] = ..., attention: _Optional[str] = ..., parameters: _Optional[int] = ...) -> None: ...
+    encoder_hidden_size: int
+    input_feeding: bool
+    context: str
+    def __init__(self, cell: _Optional[str] = ..., encoder_layers: _Optional[int] = ..., decoder_layers: _Optional[int] = ..., embedding_size: _Optional[int] = ..., hidden_size: _Optional[int] = ..., bidirectional: _Optional[bool] = ..., attention: _Optional[str] = ..., parameters: _Optional[int] = ..., encoder_hidden_size: _Optional[int] = ..., input_feeding: _Optional[bool] = ..., context: _Optional[str] = ...) -> None: ...

@@ -95,7 +95,7 @@ class Beam:
         parents, tokens, live = [], [], []
         for negated, parent, token, score in candidates:
             alternatives = rows.top(parent, wanted) if wanted else None
-            branch = self._live[parent].grown(token, score, -negated, alternatives)
+            branch = self._live[parent].grown(token, score, -negated, alternatives, rows.alignment(parent))
             reason = branch.reason_to_end(token, self._options)
             if reason is None or reason == "length":  # whose turn comes after those that end by themselves
                 parents.append(parent)

@@ -7,12 +7,13 @@ from service.options import Options
 LONGEST_CYCLE = 8  # tokens
 
 Alternatives = list[tuple[int, float]]
+Alignment = list[float]  # [S]
 
 
 class Branch:
     """Tokens so far and what they cost. Never changes: growing makes a new one."""
 
-    __slots__ = ("alternatives", "ranked", "scores", "tokens")
+    __slots__ = ("alignments", "alternatives", "ranked", "scores", "tokens")
 
     def __init__(
         self,
@@ -20,19 +21,29 @@ class Branch:
         scores: list[float],  # natural-log probabilities, of <E> too
         ranked: float,  # their sum, biases included
         alternatives: list[Alternatives],
+        alignments: list[Alignment],
     ) -> None:
         self.tokens = tokens
         self.scores = scores
         self.ranked = ranked
         self.alternatives = alternatives
+        self.alignments = alignments
 
-    def grown(self, token: int, score: float, ranked: float, alternatives: Alternatives | None) -> "Branch":
+    def grown(
+        self,
+        token: int,
+        score: float,
+        ranked: float,
+        alternatives: Alternatives | None,
+        alignment: Alignment | None,
+    ) -> "Branch":
         """This branch and one token more; `ranked` counts for all of it."""
         return Branch(
             self.tokens if token == END else [*self.tokens, token],
             [*self.scores, score],
             ranked,
             self.alternatives if alternatives is None else [*self.alternatives, alternatives],
+            self.alignments if alignment is None else [*self.alignments, alignment],
         )
 
     def reason_to_end(self, token: int, options: Options) -> Reason | None:
@@ -54,10 +65,11 @@ class Branch:
             score=sum_of(self.scores),
             normalised=self.ranked / max(1, len(self.scores)) ** options.length_penalty,
             alternatives=self.alternatives,
+            alignments=self.alignments,
         )
 
 
-EMPTY = Branch([], [], 0.0, [])
+EMPTY = Branch([], [], 0.0, [], [])
 
 
 def is_loop(tokens: list[int], repeats: int) -> bool:

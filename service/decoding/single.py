@@ -53,7 +53,8 @@ class Single:
             return [], []
         token, ranked, score = candidate
         alternatives = rows.top(0, self._options.alternatives) if self._options.alternatives else None
-        self._branch = self._branch.grown(token, score, self._branch.ranked + ranked, alternatives)
+        total = self._branch.ranked + ranked
+        self._branch = self._branch.grown(token, score, total, alternatives, rows.alignment(0))
         if reason := self._branch.reason_to_end(token, self._options):
             self.finish(reason)
             return [], []

@@ -62,8 +62,11 @@ def make_manifest(**changes: Any) -> Manifest:
         decoder_layers=2,
         embedding_size=3,
         hidden_size=4,
+        encoder_hidden_size=4,
         bidirectional=True,
         attention="none",
+        input_feeding=False,
+        context="first-step",
         parameters=1234,
     )
     vocabulary = Vocabulary(

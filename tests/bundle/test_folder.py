@@ -206,8 +206,8 @@ def test_refuses_what_is_no_folder(folder: Path) -> None:
 
 
 def test_refuses_another_format_version(folder: Path) -> None:
-    rewrite_manifest(folder, lambda fields: fields.update(format_version=3, new_field={}))
-    refused(folder, MANIFEST, "format_version is 3; 2 is allowed")
+    rewrite_manifest(folder, lambda fields: fields.update(format_version=4, new_field={}))
+    refused(folder, MANIFEST, "format_version is 4; 3 is allowed")
 
 
 @pytest.mark.parametrize("place", ["g2p-toy/2", "g2p-toy/01", "other/1", "g2p-toy/latest"])

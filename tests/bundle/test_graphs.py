@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bundle.errors import BundleError
 from bundle.graphs import OPERATORS, check_graph, decoder_graph, encoder_graph
-from bundle.manifest import Manifest
+from bundle.manifest import Manifest, Tensor
 
 Change = Callable[[onnx.ModelProto], object]
 Publish = Callable[..., Path]
@@ -53,6 +53,46 @@ def test_other_cells_have_no_cell_state(manifest: Manifest, cell: str) -> None:
         "next_h_0",
         "next_h_1",
     ]
+
+
+@pytest.mark.parametrize("cell", ["lstm-peephole", "lstm-coupled", "lstm-peephole-coupled"])
+def test_every_lstm_has_one(manifest: Manifest, cell: str) -> None:
+    architecture = msgspec.structs.replace(manifest.architecture, cell=cell)
+    assert encoder_graph(architecture, "int8").outputs == encoder_graph(manifest.architecture, "int8").outputs
+
+
+def shapes(tensors: tuple[Tensor, ...]) -> dict[str, tuple[object, ...]]:
+    return {tensor.name: (tensor.dtype, *tensor.shape) for tensor in tensors}
+
+
+@pytest.mark.parametrize(("profile", "unit"), [("fp32", "float32"), ("int8", "uint8")])
+def test_what_attention_looks_at_is_memory_and_what_is_fed_back_is_state(
+    manifest: Manifest, profile: str, unit: str
+) -> None:
+    architecture = msgspec.structs.replace(
+        manifest.architecture, attention="additive", input_feeding=True, encoder_hidden_size=6
+    )
+    made = shapes(encoder_graph(architecture, profile).outputs)
+    assert list(made) == ["h_0", "h_1", "c_0", "c_1", "fed", "keys", "values"]
+    assert made["fed"] == (unit, "B", 4)
+    assert made["keys"] == ("float32", "B", "S", 4)
+    assert made["values"] == ("float32", "B", "S", 7)  # one column more: which places are the source's own
+    decoder = decoder_graph(architecture, manifest.vocabulary, profile)
+    assert [tensor.name for tensor in decoder.inputs] == ["token", *made]
+    written = shapes(decoder.outputs)
+    assert [name for name in made if f"next_{name}" not in written] == ["keys", "values"]
+    assert list(written.items())[-1] == ("alignments", ("float32", "R", "S"))
+
+
+@pytest.mark.parametrize(("profile", "unit"), [("fp32", "float32"), ("int8", "uint8")])
+def test_a_summary_for_every_step_is_memory(manifest: Manifest, profile: str, unit: str) -> None:
+    architecture = msgspec.structs.replace(
+        manifest.architecture, context="every-step", encoder_hidden_size=6, cell="gru"
+    )
+    assert shapes(encoder_graph(architecture, profile).outputs)["summary"] == (unit, "B", 6)
+    decoder = decoder_graph(architecture, manifest.vocabulary, profile)
+    assert [tensor.name for tensor in decoder.inputs] == ["token", "h_0", "h_1", "summary"]
+    assert [tensor.name for tensor in decoder.outputs][5:] == ["next_h_0", "next_h_1"]
 
 
 WRONG_TENSORS: dict[str, Change] = {

@@ -32,7 +32,7 @@ def test_survives_a_round_trip(manifest: Manifest) -> None:
 @pytest.mark.parametrize(
     ("path", "value", "words"),
     [
-        ("format_version", 1, "format_version is 1; 2 is allowed"),
+        ("format_version", 1, "format_version is 1; 3 is allowed"),
         ("format_version", "1", "format_version"),
         ("format_version", REMOVED, "format_version"),
         ("files", REMOVED, "files"),
@@ -57,7 +57,10 @@ def test_survives_a_round_trip(manifest: Manifest) -> None:
         ("architecture.cell", "transformer", "cell"),
         ("architecture.hidden_size", 0, "hidden_size"),
         ("architecture.bidirectional", 1, "bidirectional"),
-        ("architecture.attention", "dot", "attention"),
+        ("architecture.attention", "luong", "attention"),
+        ("architecture.context", "sometimes", "context"),
+        ("architecture.encoder_hidden_size", REMOVED, "encoder_hidden_size"),
+        ("architecture.input_feeding", True, "input_feeding is true without attention; false is allowed"),
         ("vocabulary.start_id", 4, "start_id is 4; 5 is allowed"),
         ("vocabulary.end_id", 1, "end_id is 1; 0 is allowed"),
         ("vocabulary.unknown_id", 0, "unknown_id is 0; 1 is allowed"),
@@ -188,3 +191,10 @@ def test_refuses_a_wrong_golden_case(changes: dict[str, Any], words: str) -> Non
 def test_refuses_a_golden_file_without_cases() -> None:
     with pytest.raises(BundleError, match=r"^golden\.json: .*cases"):
         decode_golden(b'{"cases": []}')
+
+
+def test_refuses_attention_beside_a_summary_at_every_step(manifest: Manifest) -> None:
+    fields = json.loads(encode_manifest(manifest))
+    fields["architecture"] |= {"attention": "dot", "context": "every-step"}
+    with pytest.raises(BundleError, match="context is every-step with attention; first-step is allowed"):
+        decode_manifest(json.dumps(fields).encode())

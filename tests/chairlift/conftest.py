@@ -158,7 +158,17 @@ def hypothesis(letters: str, text: str, options: pb.DecodingOptions) -> pb.Hypot
         normalised_score=-0.125,
         log_probabilities=[-0.5] * len(letters) if options.log_probabilities else (),
         alternatives=[alternative] * len(letters) if options.alternatives else (),
+        alignments=alignments(letters, text) if options.alignments else (),
+        confidence=0.75 if text == "sure" else None,
     )
+
+
+def alignments(letters: str, text: str) -> list[pb.Alignment]:
+    """Each letter looks at where it stands, and less at all the others; <E> at all alike."""
+    others = 0.25 / max(1, len(text) - 1)
+    rows = [[0.75 if letter == looked else others for looked in text] for letter in letters]
+    end = [[1 / len(text)] * len(text)] * (len(letters) == len(text))
+    return [pb.Alignment(weights=row) for row in rows + end]
 
 
 def score_result(text: str, target: str, index: int) -> pb.ScoreResult:

@@ -64,7 +64,7 @@ def test_every_option_of_decoding_reaches_the_server(server, tmp_path):
         "--max-length 4 --min-length 1 --beam 3 --n-best 2 --length-penalty 0.7 --cascade-margin 0.5 "
         "--cascade --seed 9 --temperature 0.5 --top-k 6 --top-p 0.9 --prefix w --allow w --allow o "
         "--ban <unk> --bias <E>=-1.5 --bias ==2 --no-repeat-ngram 3 --loop-repeats 4 --alternatives 5 "
-        "--log-probabilities --partial "
+        "--log-probabilities --alignments --partial "
         f"--json --sample --priority -3 --lexicon {lexicon}"
     )
     assert run(server.address, *flags.split(), "snow")[0] == 0
@@ -88,6 +88,18 @@ def test_every_hypothesis_has_a_line(server):
     [other] = answer["others"]
     assert (other["text"], other["normalised_score"]) == ("b", -0.125)
     assert other["alternatives"] == [{"token_ids": [7], "log_probabilities": [-0.25]}]
+
+
+def test_alignments_are_a_table_below_the_answer(server):
+    table = "        a   b\n  b    25  75\n  a    75  25\n"
+    end = "  <E>  50  50\n"
+    assert run(server.address, "--alignments", "ab") == (0, f"ab\tb a\n{table}{end}", "")
+    assert run(server.address, "--alignments", "--stream", "ab") == (0, f"ab\tb a\n{table}{end}", "")
+    cut = run(server.address, "--alignments", "--max-length", "1", "a b?")[1]
+    assert cut.splitlines()[1:] == ["      a       b   ?", "  ?   8   8   8  75"]
+    answer = json.loads(run(server.address, "--alignments", "--json", "ab")[1])
+    assert answer["alignments"] == [[0.25, 0.75], [0.75, 0.25], [0.5, 0.5]]
+    assert "alignments" not in json.loads(run(server.address, "--json", "ab")[1])
 
 
 def test_scores_of_what_it_printed(server):

@@ -29,6 +29,7 @@ EVERY_OPTION: chairlift.Decoding = {
     "loop_repeats": 4,
     "alternatives": 5,
     "log_probabilities": True,
+    "alignments": True,
     "partial_on_deadline": True,
 }
 EVERY_FIELD = pb.DecodingOptions(
@@ -49,6 +50,7 @@ EVERY_FIELD = pb.DecodingOptions(
     loop_repeats=4,
     alternatives=5,
     log_probabilities=True,
+    alignments=True,
     partial_on_deadline=True,
 )
 
@@ -75,6 +77,16 @@ def test_hypotheses_come_with_what_was_asked_for(client):
     assert second.alternatives == (chairlift.Alternatives((7,), (-0.25,)),) * 3
     [plain] = client.generate("snow")
     assert (plain.hypotheses[0].log_probabilities, plain.hypotheses[0].alternatives) == ((), ())
+    assert plain.hypotheses[0].alignments == ()
+
+
+def test_alignments_are_weights_of_the_source_for_each_token(client):
+    [answer] = client.generate("ab", n_best=2, alignments=True)
+    best, second = answer.hypotheses
+    assert best.alignments == ((0.25, 0.75), (0.75, 0.25), (0.5, 0.5))  # of b, of a, of <E>
+    assert second.alignments == ((0.25, 0.75),)
+    *_, last = client.stream("ab", alignments=True)
+    assert last.hypotheses[0].alignments == best.alignments
 
 
 def test_scores_of_targets(client, server):

@@ -16,6 +16,7 @@ from chairlift.v1 import seq2seq_pb2 as pb
     [
         (results.Alternatives, pb.Alternatives),
         (results.Architecture, pb.Architecture),
+        (results.Calibration, pb.Calibration),
         (results.Cascade, pb.Cascade),
         (results.DataSource, pb.DataSource),
         (results.Hypothesis, pb.Hypothesis),
@@ -23,6 +24,7 @@ from chairlift.v1 import seq2seq_pb2 as pb
         (results.Model, pb.Model),
         (results.ModelCard, pb.ModelCard),
         (results.ModelReference, pb.ModelReference),
+        (results.Precision, pb.Precision),
         (results.Score, pb.Score),
         (results.TokenChunk, pb.TokenChunk),
         (results.InputError, pb.Error),
@@ -82,11 +84,31 @@ def test_architecture_and_limits_are_read_field_by_field():
         "hidden_size": 4,
         "parameters": 5,
     }
-    message = pb.Architecture(cell="lstm", bidirectional=True, attention="none", **numbers)
+    kinds = {"cell": "lstm", "attention": "dot", "context": "first-step"}
+    message = pb.Architecture(
+        bidirectional=True, encoder_hidden_size=6, input_feeding=True, **kinds, **numbers
+    )
     limits = pb.Limits(max_source_length=7, max_target_length=8, max_inputs=9, max_beam_size=10)
     model = wire.model(pb.Model(architecture=message, limits=limits))
-    assert model.architecture == chairlift.Architecture("lstm", 1, 2, 3, 4, True, "none", 5)
+    assert model.architecture == chairlift.Architecture(
+        "lstm", 1, 2, 3, 4, True, "dot", 5, 6, True, "first-step"
+    )
     assert model.limits == chairlift.Limits(7, 8, 9, 10)
+
+
+def test_cascade_is_read_field_by_field():
+    numbers = {
+        "margin": 0.25,
+        "beam_share": 0.125,
+        "greedy_wer": 0.5,
+        "cascade_wer": 0.375,
+        "beam_wer": 0.0625,
+    }
+    message = pb.Cascade(beam_size=5, profile="int8", dataset="dev", sources=6, **numbers)
+    assert wire.model(pb.Model(cascade=message)).cascade == chairlift.Cascade(
+        beam_size=5, profile="int8", dataset="dev", sources=6, **numbers
+    )
+    assert wire.model(pb.Model()).cascade is None
 
 
 def test_finish_reason_of_a_newer_server():

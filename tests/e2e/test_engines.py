@@ -9,6 +9,8 @@ import pytest
 
 from bundle.reader import Bundle, read_bundle
 from chairlift import AsyncClient, Client, ServerError, Unavailable
+from service.engine_process import NICENESS
+from service.server import POLLER_NICENESS
 from tests.e2e.conftest import ServerProcess
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")
@@ -63,6 +65,24 @@ async def test_answers_are_the_golden_ones(serve, bundle, profile, count):
     text = await asyncio.to_thread(server.metrics)
     assert f'chairlift_rows{{model="tiny",version="1"}} {8.0 * count}' in text
     assert f'profile="{profile}"' in text
+
+
+def nicenesses(pid: int) -> list[int]:
+    """Of the threads of a process, its main thread's first: proc(5), the 19th field."""
+    tasks = sorted(Path(f"/proc/{pid}/task").iterdir(), key=lambda task: int(task.name))
+    return [int((task / "stat").read_text().rpartition(")")[2].split()[16]) for task in tasks]
+
+
+@pytest.mark.skipif(os.getpriority(os.PRIO_PROCESS, 0) != 0, reason="the tests themselves are not run at 0")
+async def test_the_event_loop_goes_before_the_poller_and_both_before_the_engines(serve):
+    server = serve("--engines", "2").ready()
+    with Client(server.listen) as client:
+        assert len(client.generate(["abc"])) == 1
+    loop, *others = nicenesses(server.process.pid)
+    assert loop == 0
+    assert POLLER_NICENESS in others
+    assert 0 < POLLER_NICENESS < NICENESS
+    assert [nicenesses(engine)[0] for engine in engines(server)] == [NICENESS, NICENESS]
 
 
 async def crowd(server: ServerProcess, victim: int, number: int) -> set[str]:

@@ -1,21 +1,18 @@
 """A run becomes a bundle that does what PyTorch does, or no bundle at all."""
 
-import dataclasses
 import json
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 
 pytest.importorskip("torch")
 
-import export.graphs
+import export.gates
 import export.int8
 from bundle.reader import read_bundle
 from export.__main__ import main
 from export.parity import Graphs, ParityError
-from training.checkpoint import load_checkpoint, save_checkpoint
 
 
 def arguments(run: Path, repository: Path) -> list[str]:
@@ -34,7 +31,7 @@ def test_bundle_is_sound_and_its_card_names_no_folder(tiny_models: Path) -> None
 def test_mixed_up_gates_are_found_and_nothing_is_published(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(export.graphs, "TORCH_TO_ONNX", (0, 1, 2, 3))
+    monkeypatch.setitem(export.gates.ORDERS, "LSTM", ("i", "f", "g", "o"))
     assert main([*arguments(tiny_run, tmp_path / "models"), "--profiles", "fp32"]) == 2
     assert "h_0 differs by" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
@@ -53,9 +50,9 @@ def test_ignored_lengths_are_found(
 ) -> None:
     encode = Graphs.encode
 
-    def encode_padding(graphs: Graphs, sources: list[list[int]]) -> object:
+    def encode_padding(graphs: Graphs, sources: list[list[int]], blocks: int = 0) -> object:
         longest = max(len(source) for source in sources)
-        return encode(graphs, [[*source, *[0] * (longest - len(source))] for source in sources])
+        return encode(graphs, [[*source, *[0] * (longest - len(source))] for source in sources], blocks)
 
     monkeypatch.setattr(Graphs, "encode", encode_padding)
     assert main([*arguments(tiny_run, tmp_path / "models"), "--profiles", profile]) == 2
@@ -130,18 +127,3 @@ def test_a_profile_that_agrees_too_seldom_is_no_bundle(
     assert main([*arguments(tiny_run, tmp_path / "models"), "--profiles", "int8,fp32"]) == 2
     assert "int8, fp32 give PyTorch's tokens for" in capsys.readouterr().err
     assert not (tmp_path / "models").exists()
-
-
-@pytest.mark.parametrize(
-    ("key", "value"),
-    [("cell", "gru"), ("attention", "dot"), ("context", "every-step"), ("encoder_hidden_size", 32)],
-)
-def test_networks_without_graphs_are_refused_by_name(
-    key: str, value: object, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    checkpoint = load_checkpoint(tiny_run / "best.safetensors")
-    model = msgspec.structs.replace(checkpoint.recipe.model, **{key: value})
-    recipe = msgspec.structs.replace(checkpoint.recipe, model=model)
-    save_checkpoint(tmp_path / "best.safetensors", dataclasses.replace(checkpoint, recipe=recipe))
-    assert main(arguments(tmp_path, tmp_path / "models")) == 2
-    assert f"model.{key} = {value!r}: cannot be exported yet" in capsys.readouterr().err

@@ -35,6 +35,7 @@ class CountdownEngine:
     end_id = 0
     emitted = 20
     run_seconds = 0.0
+    replayed = False
 
     def __init__(self, rows: int = 4) -> None:
         self.rows = rows
@@ -167,25 +168,25 @@ async def start(bundle: Bundle) -> AsyncIterator[Start]:
     """Starts services; afterwards all must be idle, with every row free and every call counted once."""
     running: list[Service] = []
 
-    async def start_one(engine=None, **options) -> Service:
+    async def start_one(engine=None, bundle=bundle, profile="fp32", **options) -> Service:
         rows = engine.rows if engine else 8
         settings = Settings(listen="127.0.0.1:0", **{"max_rows": rows, "single_flight": False, **options})
         registry = CollectorRegistry()
         metrics = Metrics(registry)
-        engine = engine or Engine(bundle, "fp32", settings.max_rows)
+        engine = engine or Engine(bundle, profile, settings.max_rows)
         crash = asyncio.Event()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         link = Link(ours)
         await link.open()
         express = (
-            Engine(bundle, "fp32", rows, beside=engine)
+            Engine(bundle, profile, rows, beside=engine)
             if isinstance(engine, Engine)
             else CountdownEngine(rows)
         )
         thread = threading.Thread(target=_serve, args=(theirs, engine, express, settings.encode_tokens))
         thread.start()  # the engine's own loop, its own messages; only the process is missing
-        model = start_model(bundle, "fp32", "cpu", [link], settings, metrics, crash.set)
+        model = start_model(bundle, profile, "cpu", [link], settings, metrics, crash.set)
         models = Models([model], bundle.manifest.name)
         server = Server(Servicer(models, settings.max_request_seconds), metrics, settings)
         address = await server.start()
@@ -215,7 +216,8 @@ async def start(bundle: Bundle) -> AsyncIterator[Start]:
 
 def _serve(end: socket.socket, engine, express, encode_tokens: int) -> None:
     with end:
-        run(Channel(end), engine, express, encode_tokens)
+        more = [engine.recover] if hasattr(engine, "recover") else []
+        run(Channel(end), engine, express, encode_tokens, *more)
 
 
 @pytest.fixture

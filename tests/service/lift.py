@@ -3,6 +3,7 @@
 import numpy as np
 
 from service.decoding.search import search_for
+from service.hypothesis import Hypothesis
 from service.messages import Ended, News
 from service.options import Options
 from service.scheduler import Scheduler
@@ -111,6 +112,7 @@ class TableEngine:
 
     end_id = 0
     run_seconds = 0.0
+    replayed = False
 
     def __init__(self, rows: int, emitted: int = 12, seed: int = 0) -> None:
         self.rows = rows
@@ -133,6 +135,21 @@ class TableEngine:
 
     def distributions(self, rows):
         return distributions(lambda state: self.table[state], [self.state[row] for row in rows])
+
+    def alignments(self, rows):
+        return np.stack([self.weights(self.state[row]) for row in rows])  # [len(rows), 16]
+
+    @staticmethod
+    def weights(state: int) -> np.ndarray:
+        return np.arange(state, state + 16, dtype=np.float32)
+
+    def aligned(self, source: list[int], hypothesis: Hypothesis) -> list[list[float]]:
+        """What a hypothesis of this source comes with, where alignments are asked for."""
+        state, found = self.first(source), []
+        for token in [self.emitted, *hypothesis.tokens][: len(hypothesis.scores)]:
+            state = self.after(state, token)
+            found.append(self.weights(state)[: len(source)].tolist())
+        return found
 
     def place(self, rows, sources, tokens):
         states = [self.state[source] for source in sources]

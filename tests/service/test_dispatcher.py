@@ -16,6 +16,8 @@ FAR = time.monotonic() + 100_000
 class Wire:
     """A link whose other end is the test."""
 
+    gave_up = ""
+
     def __init__(self) -> None:
         self.items: list[Item] = []
         self.sent: list[object] = []
@@ -252,11 +254,13 @@ def test_abort_lets_nobody_in_and_tells_every_engine():
     assert inside.ended.outcome is Outcome.DRAINED
 
 
-def test_an_engine_that_is_lost_answers_everybody_in_it_and_nobody_else():
+@pytest.mark.parametrize(("why", "outcome"), [("", Outcome.FAILED), ("its device is lost", Outcome.LOST)])
+def test_an_engine_that_is_lost_answers_everybody_in_it_and_nobody_else(why, outcome):
     desk = Desk(engines=2, rows=8)
     lost, other, also_lost = desk.submit(3)
+    desk.wires[0].gave_up = why
     desk.wires[0].lost()
-    assert {s.ended.outcome for s in (lost, also_lost)} == {Outcome.FAILED}
+    assert {s.ended.outcome for s in (lost, also_lost)} == {outcome}
     assert sorted(s.id for s in desk.told) == [lost.id, also_lost.id]
     assert desk.crashes == 1 and other.ended is None
     with pytest.raises(Draining):

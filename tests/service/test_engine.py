@@ -11,19 +11,37 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from bundle.errors import BundleError
 from bundle.reader import Bundle
-from service import engine as module
-from service import golden
-from service.engine import Engine, open_engine
+from service import golden, providers
+from service.engine import Engine
 from service.errors import StartError
+from service.opening import open_engine
+from tests.service.networks import exported
 
 ROWS = 32
 STEPS = 8
 DECODER = "decoder.fp32.onnx"
 
 
-@pytest.fixture(scope="module", params=["fp32", "int8"])
-def engine(bundle: Bundle, request) -> Engine:
-    return Engine(bundle, request.param, ROWS)
+KINDS = [("first-step", "fp32"), ("first-step", "int8"), ("every-step", "int8"), ("general-fed", "int8")]
+
+
+@pytest.fixture(scope="module")
+def attentive(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return exported(tmp_path_factory.getbasetemp(), ("lstm", "general-fed", 2))[0]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids="-".join)
+def served(bundle: Bundle, attentive: Bundle, tmp_path_factory, request) -> tuple[Bundle, str]:
+    """A bundle that looks at the source in some way, and a profile of it."""
+    look, profile = request.param
+    if look == "every-step":
+        return exported(tmp_path_factory.getbasetemp(), ("gru", look, 0))[0], profile
+    return bundle if look == "first-step" else attentive, profile
+
+
+@pytest.fixture(scope="module")
+def engine(served: tuple[Bundle, str]) -> Engine:
+    return Engine(*served, ROWS)
 
 
 def some_sources(count: int, seed: int) -> list[list[int]]:
@@ -145,8 +163,8 @@ def test_an_empty_batch_never_reaches_onnx_runtime(engine):
         engine.step(0)
 
 
-def test_golden_cases_pass_on_this_machine(bundle, engine):
-    assert golden.verify(bundle, engine) <= engine.profile.score_tolerance
+def test_golden_cases_pass_on_this_machine(served, engine):
+    assert golden.verify(served[0], engine) <= engine.profile.score_tolerance
 
 
 def test_golden_cases_see_a_changed_weight(bundle: Bundle):
@@ -161,14 +179,14 @@ def test_golden_cases_see_a_changed_weight(bundle: Bundle):
         golden.verify(altered, Engine(altered, "fp32", ROWS))
 
 
-def test_golden_cases_see_answers_that_depend_on_neighbours(bundle, engine, monkeypatch):
+def test_golden_cases_see_answers_that_depend_on_neighbours(served, engine, monkeypatch):
     """Negative control: an engine whose scores grow with the number of rows."""
     step = Engine.step
     monkeypatch.setattr(
         Engine, "step", lambda self, n: (lambda t, s: (t, [x + n * 1e-7 for x in s]))(*step(self, n))
     )
     with pytest.raises(StartError, match="changes with its neighbours"):
-        golden.verify(bundle, engine)
+        golden.verify(served[0], engine)
 
 
 def test_a_profile_is_chosen_by_name(bundle):
@@ -189,7 +207,7 @@ def test_auto_falls_back_to_the_cpu_and_says_why(bundle):
 
 
 def test_two_onnxruntimes_are_refused(bundle, monkeypatch):
-    monkeypatch.setattr(module, "_is_installed", lambda _: True)
+    monkeypatch.setattr(providers, "_is_installed", lambda _: True)
     with pytest.raises(StartError, match="keep one"):
         open_engine(bundle, "fp32", 4, "cpu", 1)
 
@@ -218,3 +236,27 @@ def test_a_warm_engine_has_all_its_bindings(bundle):
     for count in range(6, 0, -1):
         engine.step(count)
     assert made == len(engine._bindings) == 12
+
+
+def test_a_warm_engine_knows_every_width_of_the_memory(attentive):
+    """With some numbers of rows; and it starts with the narrowest."""
+    engine = Engine(attentive, "fp32", 6)
+    engine.warm_up()
+    assert {count for _, count, _, width in engine._bindings if width == 32} == {1, 2, 4, 6}
+    assert {count for _, count, _, width in engine._bindings if width == 16} == {1, 2, 3, 4, 5, 6}
+    assert {width for *_, width in engine._bindings} == {16, 32}
+    assert engine._memory.width == 16
+
+
+def test_golden_cases_are_replayed_in_memory_of_every_width_they_need(attentive, monkeypatch):
+    """Alone in the narrowest that holds them, and together in the longest's."""
+    widths, run = [], Engine._run
+
+    def watched(self, first, count):
+        widths.append((self._memory.width, count))
+        run(self, first, count)
+
+    monkeypatch.setattr(Engine, "_run", watched)
+    golden.verify(attentive, Engine(attentive, "fp32", ROWS))
+    assert {width for width, count in widths if count == 1} == {16, 32}
+    assert {width for width, count in widths if count > 1} == {32}

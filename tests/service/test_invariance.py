@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from msgspec.structs import replace
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from bench import invariance
@@ -15,14 +16,23 @@ from bundle.reader import Bundle
 from service.decoding.search import search_for
 from service.engine import Engine
 from service.hypothesis import Hypothesis
+from service.memory import Memory
 from service.messages import News
 from service.options import Options, Sampling, pack
 from service.scheduler import Scheduler
 from service.sequence import Outcome, Sequence
 from service.waiting import Waiting
+from tests.service.networks import Kind, exported
 
 PROFILES = ["fp32", "int8"]
 ROWS = 24
+KINDS: list[Kind] = [("lstm", "general", 2), ("gru", "additive-fed", 0)]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind[1])
+def attentive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle with attention. Its sources need memory of two widths."""
+    return exported(tmp_path_factory.getbasetemp(), request.param)[0]
 
 
 def trials(engine: Engine, bundle: Bundle, count: int = 1500):
@@ -35,6 +45,57 @@ def test_company_changes_nothing(bundle: Bundle, profile):
     assert (found.other_scores, found.other_tokens) == (0, 0)
     assert found.trials >= 1500
     assert found.hung_up > 50
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_company_changes_nothing_with_attention(attentive: Bundle, profile):
+    """Nor does the width of the memory, which is the longest source's."""
+    found = trials(Engine(attentive, profile, ROWS), attentive)
+    assert (found.other_scores, found.other_tokens) == (0, 0)
+    assert found.trials >= 1500
+
+
+def with_a_mean_over_the_width(bundle: Bundle) -> Bundle:
+    """Alignments divided by their mean, which is another in every width."""
+    model = onnx.load_from_string(bundle.graphs["decoder.fp32.onnx"])
+    for node in model.graph.node:
+        node.output[:] = ["raw" if name == "alignments" else name for name in node.output]
+    model.graph.initializer.append(onnx.helper.make_tensor("over", onnx.TensorProto.INT64, [1], [1]))
+    model.graph.node.append(onnx.helper.make_node("ReduceMean", ["raw", "over"], ["mean"], keepdims=1))
+    model.graph.node.append(onnx.helper.make_node("Div", ["raw", "mean"], ["alignments"]))
+    return dataclasses.replace(
+        bundle, graphs={**bundle.graphs, "decoder.fp32.onnx": model.SerializeToString()}
+    )
+
+
+def test_a_mean_over_the_width_is_seen(attentive: Bundle):
+    """Negative control."""
+    found = trials(Engine(with_a_mean_over_the_width(attentive), "fp32", ROWS), attentive)
+    assert found.other_scores > 0
+
+
+class LeavesRest(Memory):
+    """Broken on purpose: behind a newcomer's source there is still somebody else's."""
+
+    def write(self, found, lengths, rows):
+        before = {name: array[rows] for name, array in self._wide.items()}
+        super().write(found, lengths, rows)
+        for name, array in self._wide.items():
+            array[rows, max(lengths) :] = before[name][:, max(lengths) :]
+
+
+class StaysPut(Memory):
+    """Broken on purpose: whoever moves leaves his source behind."""
+
+    def copy(self, rows, sources):
+        pass
+
+
+@pytest.mark.parametrize("kind", [LeavesRest, StaysPut])
+def test_a_broken_memory_is_seen(attentive: Bundle, kind, monkeypatch):
+    """Negative controls."""
+    monkeypatch.setattr("service.engine.Memory", kind)
+    assert trials(Engine(attentive, "fp32", ROWS), attentive, count=300).other_tokens > 0
 
 
 def with_dynamic_int8(bundle: Bundle, graph: str, folder: Path) -> Bundle:
@@ -142,10 +203,13 @@ def changed(engine: Engine, bundle: Bundle) -> tuple[int, int]:
     """How many answers came in company, and how many of them were not what the input got alone."""
     chance = random.Random(11)
     longest = bundle.manifest.limits.max_target_length
+    attends = bundle.manifest.architecture.attention != "none"
     inputs = [
         (
             chance.choices(range(2, bundle.manifest.vocabulary.source_size), k=chance.randint(1, 24)),
-            some_options(chance, engine.emitted, longest),
+            replace(
+                some_options(chance, engine.emitted, longest), alignments=attends and chance.random() < 0.5
+            ),
         )
         for _ in range(150)
     ]
@@ -158,6 +222,12 @@ def changed(engine: Engine, bundle: Bundle) -> tuple[int, int]:
 @pytest.mark.parametrize("profile", PROFILES)
 def test_company_changes_no_way_of_decoding(bundle: Bundle, profile):
     answers, others = changed(Engine(bundle, profile, ROWS), bundle)
+    assert answers > 500
+    assert others == 0
+
+
+def test_company_changes_no_way_of_decoding_with_attention(attentive: Bundle):
+    answers, others = changed(Engine(attentive, "fp32", ROWS), attentive)
     assert answers > 500
     assert others == 0
 

@@ -33,7 +33,7 @@ OPTIONS = Options(
     9, beam_size=3, sampling=Sampling(2**64 - 1, 0.5), biases=((3, -1.5),), lexicon=pack([(2, 3)])
 )
 HYPOTHESIS = Hypothesis(
-    [2, 3], [-0.1, -1e-30, -math.inf], "constraint", -0.1, -0.05, [[(2, -0.1), (3, -2.0)]]
+    [2, 3], [-0.1, -1e-30, -math.inf], "constraint", -0.1, -0.05, [[(2, -0.1), (3, -2.0)]], [[0.25, 0.75]]
 )
 TO_ENGINE: list[ToEngine] = [
     Start("models/tiny/1", "int8", "auto", 128, 32, 1, 1024),

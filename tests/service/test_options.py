@@ -14,12 +14,13 @@ WORDS = TargetText(build_target(["S", "N", "OW"], "word"))  # ids 2, 3, 4; <S> i
 LETTERS = TargetText(build_target(list("abc "), "char"))
 
 
-def model(target: TargetText = WORDS) -> SimpleNamespace:
+def model(target: TargetText = WORDS, attention: str = "none") -> SimpleNamespace:
     return SimpleNamespace(
         bundle=SimpleNamespace(target=target),
         manifest=SimpleNamespace(
             limits=SimpleNamespace(max_target_length=6),
             vocabulary=SimpleNamespace(target_size=len(target.tokens)),
+            architecture=SimpleNamespace(attention=attention),
         ),
         max_beam_size=5,
         max_inputs=3,
@@ -71,6 +72,14 @@ def test_every_option_is_read():
         alternatives=8,
         partial_on_deadline=True,
     )
+
+
+def test_alignments_need_attention():
+    asked = pb.DecodingOptions(alignments=True)
+    assert requests.options(asked, model(attention="dot")) == Options(6, alignments=True)
+    with pytest.raises(InvalidRequest, match="no attention") as caught:
+        requests.options(asked, model())
+    assert [violation.field for violation in caught.value.violations] == ["options.alignments"]
 
 
 def test_draws():

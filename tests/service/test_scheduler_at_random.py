@@ -3,8 +3,10 @@
 import random
 
 import pytest
+from msgspec.structs import replace
 
 from service import scheduler as module
+from service.hypothesis import Hypothesis
 from service.options import Options, Sampling, pack
 from service.rows import Rows
 from service.scheduler import Scheduler
@@ -20,7 +22,7 @@ TOKENS = 12
 def some_options(chance: random.Random) -> Options:
     """One way of decoding: half of them plain."""
     longest = chance.randint(1, 15)
-    return chance.choice(
+    kind = chance.choice(
         [
             *[Options(longest)] * 6,
             Options(longest, beam_size=chance.randint(2, 4), n_best=2),
@@ -31,6 +33,7 @@ def some_options(chance: random.Random) -> Options:
             Options(max(3, longest), beam_size=2, lexicon=pack([(2, 3), (4, 5, 6), (7,)])),
         ]
     )
+    return replace(kind, alignments=chance.random() < 0.3)
 
 
 class Riders:
@@ -82,7 +85,13 @@ class Riders:
             and said == end.hypotheses[0].tokens[: len(said)]
             and (sequence.streams or not said)
             and end.started < sequence.deadline
+            and all(self._is_aligned(sequence, hypothesis) for hypothesis in end.hypotheses)
         )
+
+    def _is_aligned(self, sequence: Sequence, hypothesis: Hypothesis) -> bool:
+        wanted = sequence.options.alignments
+        true = self.lift.engine.aligned(sequence.source_ids, hypothesis) if wanted else []
+        return hypothesis.alignments == true
 
 
 def crowd(seed: int, monkeypatch, engine=TableEngine, kind=Scheduler, rows=Rows) -> Riders:
@@ -127,6 +136,13 @@ class OneByOne(TableEngine):
             self.state[row], self.token[row] = self.state[source], token
 
 
+class LooksElsewhere(TableEngine):
+    """Broken on purpose: what the first row looked at is told of every row."""
+
+    def alignments(self, rows):
+        return super().alignments([0] * len(rows))
+
+
 class ForgetsTheLog(Rows):
     """Broken on purpose: what was not read yet is thrown away."""
 
@@ -160,7 +176,7 @@ class TellsAll(Scheduler):
             self.news.progress.append(module.Progress(sequence.id, best.tokens[new], best.scores[new]))
 
 
-@pytest.mark.parametrize("engine", [StaysPut, OneByOne])
+@pytest.mark.parametrize("engine", [StaysPut, OneByOne, LooksElsewhere])
 def test_an_engine_that_mixes_rows_up_is_seen(engine, monkeypatch):
     """Negative controls."""
     assert sum(crowd(seed, monkeypatch, engine=engine).wrong() for seed in range(5)) > 0

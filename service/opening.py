@@ -1,0 +1,51 @@
+"""Which engine decodes a bundle: the one of the CPU or the one of a device, and in which profile.
+
+Knows nothing of sessions, rows or requests.
+"""
+
+from bundle.reader import Bundle
+from service.device_engine import DeviceEngine
+from service.engine import Engine
+from service.errors import StartError
+from service.providers import check_cuda, check_installation
+
+ON_CUDA = ("fp16", "fp32")  # profiles whose operators CUDA has
+AnyEngine = Engine | DeviceEngine
+
+
+def open_engine(bundle: Bundle, profile: str, rows: int, device: str, threads: int) -> tuple[AnyEngine, str]:
+    """An engine on `cpu` or `cuda`, or under `auto` on CUDA where it works and else on the CPU.
+
+    Where no profile is named, CUDA takes fp32: it has no operators for whole numbers. The second: why not on
+    CUDA; empty where nothing fell back. Raises StartError where the graphs do not run on the device that was
+    asked for, BundleError for a profile that the bundle lacks.
+    """
+    check_installation()
+    if device == "cpu":
+        return Engine(bundle, profile, rows, threads), ""
+    try:
+        return _on_cuda(bundle, profile, rows, threads), ""
+    except StartError as error:
+        if device == "cuda":
+            raise
+        return Engine(bundle, profile, rows, threads), str(error)
+
+
+def open_beside(engine: AnyEngine, bundle: Bundle, rows: int) -> AnyEngine:
+    """More rows for the graphs of an engine."""
+    if isinstance(engine, DeviceEngine):
+        return DeviceEngine(bundle, engine.profile.name, rows, engine.device, beside=engine)
+    return Engine(bundle, engine.profile.name, rows, beside=engine)
+
+
+def _on_cuda(bundle: Bundle, profile: str, rows: int, threads: int) -> DeviceEngine:
+    found = bundle.manifest.profile(profile)
+    if not profile and found.name not in ON_CUDA:
+        names = [one.name for one in bundle.manifest.profiles]
+        if "fp32" not in names:
+            raise StartError(f"device cuda: the bundle has no profile for it; fp32 is one, {names} are there")
+        found = bundle.manifest.profile("fp32")
+    if found.name not in ON_CUDA:
+        raise StartError(f"device cuda: profile {found.name} does not run on it; fp32 does")
+    check_cuda()
+    return DeviceEngine(bundle, found.name, rows, "cuda", threads)

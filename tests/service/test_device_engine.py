@@ -1,0 +1,292 @@
+"""The engine of a device gives the answers of the CPU's engine bit for bit, where the device is the CPU.
+
+A captured graph is stood in for by a session that does what CUDA graphs do.
+"""
+
+import random
+
+import numpy as np
+import onnx
+import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
+
+from bench.invariance import Company
+from bundle.manifest import Tensor
+from bundle.reader import Bundle
+from service import golden, row_graphs
+from service.decoder import DeviceLost
+from service.device_engine import DeviceEngine
+from service.engine import Engine
+from service.opening import open_beside
+from tests.service.captures import Capturing, Fuse, put_on_fuse
+from tests.service.networks import exported
+from tests.service.test_engine import STEPS, some_sources
+from tests.service.test_engine import decode as decode_steps
+from tests.service.test_invariance import decode, some_options
+
+PROFILES = ["fp32", "int8"]
+ROWS = 24
+LOOKS = ["general", "additive-fed", "every-step"]
+TENSORS = [
+    Tensor(name="h_0", dtype="uint8", shape=("B", 4)),
+    Tensor(name="keys", dtype="float32", shape=("B", "S", 4)),
+]
+
+
+def looking(factory, look: str) -> Bundle:
+    """A bundle whose decoder looks at the source in some way, of one layer in, two out."""
+    return exported(factory.getbasetemp(), ("lstm", look, 2))[0]
+
+
+def warm(bundle: Bundle, profile: str, rows: int = ROWS, kind=DeviceEngine) -> DeviceEngine:
+    engine = kind(bundle, profile, rows, "cpu")
+    engine.warm_up()
+    return engine
+
+
+@pytest.fixture(scope="module", params=PROFILES)
+def engine(bundle: Bundle, request) -> DeviceEngine:
+    return warm(bundle, request.param)
+
+
+def rides(engine, bundle: Bundle, count: int = 500) -> tuple[Company, list]:
+    """A company on an engine, and what each of its sources gets alone."""
+    company = Company(engine, bundle, sources=30, seed=7)
+    return company, [(ride.tokens, ride.scores) for ride in company._alone]
+
+
+@pytest.mark.parametrize("look", ["none", *LOOKS])
+@pytest.mark.parametrize("profile", PROFILES)
+def test_company_changes_nothing_and_all_is_as_on_the_cpu(bundle: Bundle, profile, look, tmp_path_factory):
+    if look != "none":
+        bundle = looking(tmp_path_factory, look)
+    company, alone = rides(warm(bundle, profile), bundle)
+    assert alone == rides(Engine(bundle, profile, ROWS), bundle)[1]
+    found = company.run(500)
+    assert (found.other_scores, found.other_tokens) == (0, 0)
+    assert found.hung_up > 50
+
+
+def test_every_way_of_decoding_is_as_on_the_cpu(bundle: Bundle, engine: DeviceEngine):
+    """Through the scheduler: greedy, beams, cascades, samples, constraints; joining and leaving."""
+    chance = random.Random(5)
+    longest = bundle.manifest.limits.max_target_length
+    inputs = [(source, some_options(chance, engine.emitted, longest)) for source in some_sources(80, seed=9)]
+    expected = decode(Engine(bundle, engine.profile.name, ROWS), inputs)
+    assert decode(engine, inputs) == expected
+    for seed in range(3):
+        answers = decode(engine, inputs, random.Random(seed))
+        assert len(answers) > 40
+        assert answers == {index: expected[index] for index in answers}
+
+
+def test_alignments_are_those_of_the_cpu(tmp_path_factory):
+    bundle = looking(tmp_path_factory, "general")
+    sources = some_sources(5, seed=3)
+    found = []
+    for engine in (warm(bundle, "fp32"), Engine(bundle, "fp32", ROWS)):
+        engine.encode(sources, range(5))
+        engine.step(5)
+        engine.move([1, 0], [4, 3])
+        engine.step(3)
+        found.append(engine.alignments([2, 0, 1]))
+    assert np.array_equal(*found)
+    assert found[0].sum(1) == pytest.approx([1, 1, 1], abs=1e-5)
+
+
+class LeavesMemoryBehind(DeviceEngine):
+    """Broken on purpose."""
+
+    def _copy_memory(self, rows, sources):
+        pass
+
+
+class LeavesStateBehind(DeviceEngine):
+    """Broken on purpose."""
+
+    def _bind_moving(self, binding):
+        first, *others = self._states[self._current].items()
+        for name, buffer in others:
+            self._bind_in_place(binding, name, buffer)
+        buffer = self._states[1 - self._current][first[0]]
+        self._bind_in_place(binding, first[0], buffer)
+        self._bind_telling(binding)
+
+
+@pytest.mark.parametrize("kind", [LeavesMemoryBehind, LeavesStateBehind])
+def test_an_engine_that_leaves_something_behind_is_seen(kind, tmp_path_factory):
+    """Negative controls."""
+    bundle = looking(tmp_path_factory, "general")
+    assert rides(warm(bundle, "fp32", kind=kind), bundle)[0].run(300).other_scores > 0
+
+
+def test_golden_cases_pass(bundle: Bundle, engine: DeviceEngine):
+    assert golden.verify(bundle, engine) <= engine.profile.score_tolerance
+
+
+def test_an_empty_batch_never_reaches_onnx_runtime(engine: DeviceEngine):
+    with pytest.raises(AssertionError, match="empty batch"):
+        engine.encode([], [])
+    with pytest.raises(AssertionError, match="0 rows"):
+        engine.step(0)
+
+
+# Captured graphs
+
+
+def capturing(bundle: Bundle, kind=DeviceEngine, is_warm: bool = True) -> tuple[DeviceEngine, Capturing]:
+    """An engine whose decoder captures."""
+    engine = kind(bundle, "fp32", ROWS, "cpu")
+    decoder = engine._sessions.decoder = Capturing(engine._sessions.decoder)
+    if is_warm:
+        engine.warm_up()
+    return engine, decoder
+
+
+@pytest.mark.parametrize("look", ["none", "general"])
+def test_steps_are_captured_once_and_replayed_where_they_were(bundle: Bundle, look, tmp_path_factory):
+    if look != "none":
+        bundle = looking(tmp_path_factory, look)
+    engine, decoder = capturing(bundle)
+    captured, bound = dict(decoder.where), decoder.bound
+    assert len(captured) == len(engine._steps) == 2 * 6 * len({width for _, _, width in engine._steps})
+    assert len({tuple(where.items()) for where in captured.values()}) == len(captured)
+    company, alone = rides(engine, bundle)
+    assert alone == rides(Engine(bundle, "fp32", ROWS), bundle)[1]
+    found = company.run(500)
+    assert (found.other_scores, found.other_tokens) == (0, 0)
+    assert (decoder.where, decoder.bound, decoder.strayed) == (captured, bound, 0)
+    assert "-1" not in decoder.runs
+
+
+def test_engines_beside_each_other_share_no_graph(bundle: Bundle):
+    engine, decoder = capturing(bundle)
+    beside = open_beside(engine, bundle, 4)
+    beside.warm_up()
+    assert len(decoder.where) == len(engine._steps) + len(beside._steps)
+    sources = some_sources(4, seed=1)
+    expected = decode_steps(Engine(bundle, "fp32", 4), sources)
+    engine.encode(some_sources(ROWS, seed=2), range(ROWS))
+    beside.encode(sources, range(4))
+    steps = [(beside.step(4), engine.step(ROWS))[0] for _ in range(STEPS)]
+    assert [([s[0][row] for s in steps], [s[1][row] for s in steps]) for row in range(4)] == expected
+
+
+def test_a_step_that_throws_is_taken_once_more_without_its_graph(bundle: Bundle):
+    engine, decoder = capturing(bundle)
+    sources = some_sources(5, seed=8)
+    expected = decode_steps(engine, sources)
+    engine.encode(sources, range(5))
+    steps = []
+    for _ in range(STEPS):
+        tokens, scores, broken = engine.step_singly(5)
+        assert broken == []
+        steps.append((tokens, scores))
+    assert [([s[0][row] for s in steps], [s[1][row] for s in steps]) for row in range(5)] == expected
+    assert decoder.runs["-1"] == STEPS
+
+
+class OneGraphForBothSets(DeviceEngine):
+    """Broken on purpose: what is captured for one set of state is replayed for the other."""
+
+    def _bind_step(self, count, reads, width):
+        bound = super()._bind_step(count, reads, width)
+        other = self._steps.get((count, 1 - reads, width))
+        bound.options = other.options if other else bound.options
+        return bound
+
+
+class MovesItsArrays(DeviceEngine):
+    """Broken on purpose: after the warm-up, state lies elsewhere, and graphs keep their ids."""
+
+    def warm_up(self):
+        super().warm_up()
+        steps, self._steps = self._steps, {}
+        self._bindings.clear()
+        self.kept_alive = self._states  # the graphs go on writing there
+        self._states = [{t.name: self._buffer(t) for t in self._sessions.states} for _ in range(2)]
+        for key, bound in steps.items():
+            self._bind_step(*key).options = bound.options
+
+
+class WritesWhereItReads(DeviceEngine):
+    """Broken on purpose: three runs at capture are three steps."""
+
+    def _bind_step(self, count, reads, width):
+        self._states[1 - reads] = self._states[reads]
+        return super()._bind_step(count, reads, width)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_warm"), [(OneGraphForBothSets, True), (MovesItsArrays, True), (WritesWhereItReads, False)]
+)
+def test_what_captured_graphs_do_not_bear_is_seen(bundle: Bundle, kind, is_warm):
+    """Negative controls."""
+    engine, _ = capturing(bundle, kind, is_warm)
+    assert rides(engine, bundle)[1] != rides(Engine(bundle, "fp32", ROWS), bundle)[1]
+
+
+# A device that is lost
+
+
+@pytest.mark.parametrize("runs", range(8))
+def test_a_lost_device_is_told_from_a_failed_run(bundle: Bundle, runs):
+    """Whatever it is asked next."""
+    engine = warm(bundle, "fp32")
+    put_on_fuse(engine, Fuse(runs))
+    with pytest.raises(DeviceLost) as lost:
+        for _ in range(4):
+            engine.encode(some_sources(3, seed=1), range(3))
+            engine.step(3)
+            engine.distributions([0, 1])
+            engine.place([0, 1], [1, 1], [2, 3])
+            engine.move([0], [2])
+    assert "secret" not in str(lost.value)
+    assert isinstance(lost.value.__cause__, Fail)
+
+
+@pytest.mark.parametrize("session", ["encoder", "enter", "decoder"])
+def test_a_run_that_fails_on_a_sound_device_is_no_loss(bundle: Bundle, session):
+    """Negative control."""
+    engine = warm(bundle, "fp32")
+    put_on_fuse(engine, Fuse(0), session)
+    with pytest.raises(Fail):
+        engine.encode([[3, 4]], [0])
+        engine.step(1)
+
+
+def test_a_step_that_fails_twice_is_the_devices_end(bundle: Bundle):
+    engine = warm(bundle, "fp32")
+    engine.encode([[3, 4]], [0])
+    put_on_fuse(engine, Fuse(0), "decoder")
+    with pytest.raises(Fail):
+        engine.step(1)
+    with pytest.raises(DeviceLost):
+        engine.step_singly(1)
+
+
+# The graphs that move rows
+
+
+@pytest.mark.parametrize(
+    "build", [row_graphs.place_graph, row_graphs.enter_graph, row_graphs.copy_graph, row_graphs.pick_graph]
+)
+def test_row_graphs_are_sound(build):
+    onnx.checker.check_model(onnx.load_from_string(build(TENSORS)), full_check=True)
+
+
+def test_a_resize_graph_is_sound():
+    onnx.checker.check_model(onnx.load_from_string(row_graphs.resize_graph(TENSORS[1:])), full_check=True)
+
+
+def test_row_graphs_hold_nothing_that_cuda_lacks():
+    """Operators that have CUDA kernels, and none that reads shapes on the CPU."""
+    graphs = [build(TENSORS) for build in (row_graphs.place_graph, row_graphs.enter_graph)]
+    graphs += [row_graphs.pick_graph(TENSORS), row_graphs.resize_graph(TENSORS[1:])]
+    operators = {node.op_type for graph in graphs for node in onnx.load_from_string(graph).graph.node}
+    assert operators == {"Gather", "Pad", "ScatterND", "Slice", "Unsqueeze"}
+
+
+def test_an_engine_says_what_it_holds(bundle: Bundle, engine: DeviceEngine):
+    small = DeviceEngine(bundle, engine.profile.name, 4, "cpu")
+    assert 0 < small.held_bytes < engine.held_bytes
