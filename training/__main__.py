@@ -1,4 +1,7 @@
-"""Command line of training: `python -m training RECIPE`, and the commands in `COMMANDS`."""
+"""Command line of training: `python -m training RECIPE`, and the commands in `COMMANDS`.
+
+`torchrun --nproc-per-node N -m -- training RECIPE` trains with N processes.
+"""
 
 import argparse
 import sys
@@ -10,14 +13,18 @@ import torch
 from training.checkpoint import CheckpointError
 from training.data import DataError, load_splits
 from training.gradients import run_gradients
-from training.recipe import RecipeError, find_recipe, load_recipe, recipe_names
+from training.ranks import joined
+from training.recipe import RecipeError, completed, find_recipe, load_recipe, recipe_names
+from training.reliability import run_calibrate
 from training.report import RunFolder, RunFolderBusyError
 from training.scoring import run_compare, run_evaluate, run_label
+from training.start import best_digest
 from training.trainer import Trainer, TrainingError
 
 COMMANDS = {
     "evaluate": run_evaluate,
     "compare": run_compare,
+    "calibrate": run_calibrate,
     "label": run_label,
     "gradients": run_gradients,
 }
@@ -50,6 +57,13 @@ def _train_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a setting"
     )
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        type=Path,
+        metavar="RUN",
+        help="start from the weights and vocabularies of another run's best model",
+    )
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to compute")
     return parser
@@ -59,10 +73,15 @@ def _train(options: argparse.Namespace) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     recipe = load_recipe(find_recipe(options.recipe), options.set)
-    folder = RunFolder(options.run or Path("runs") / Path(options.recipe).stem)
-    with folder.held():
-        trainer = Trainer(recipe, load_splits(recipe, options.data), folder, options.device)
-        trainer.run()
+    with joined(options.device) as ranks:
+        recipe = completed(recipe, ranks.count, best_digest(options.start_from) if options.start_from else "")
+        folder = RunFolder(options.run or Path("runs") / Path(options.recipe).stem, writes=ranks.rank == 0)
+        with folder.held():
+            splits = load_splits(recipe, options.data)
+            trainer = Trainer(recipe, splits, folder, options.device, ranks, options.start_from)
+            trainer.run()
+    if ranks.rank:
+        return 0
     progress = trainer.progress
     if progress["finished"]:
         print(f"best dev WER {progress['best_wer']:.2f} % (epoch {progress['best_epoch']}): {folder.best}")

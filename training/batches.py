@@ -20,7 +20,8 @@ def updates(examples: Examples, options: Training, epoch: int) -> list[list[np.n
     """Indices of the batches of each update of an epoch, counted from 0: a pure function of its arguments.
 
     Sources in one batch share a length bucket (`bucket_width` lengths wide; 1: no padding at all), and
-    targets there are of similar length. Every epoch has as many updates.
+    targets there are of similar length. Every epoch has as many updates. A batch is that of all processes
+    together.
     """
     chance = np.random.default_rng([options.seed, epoch])
     shuffled = chance.permutation(len(examples))
@@ -47,18 +48,20 @@ def updates(examples: Examples, options: Training, epoch: int) -> list[list[np.n
 def _cuts(sources: np.ndarray, targets: np.ndarray, options: Training) -> Iterator[tuple[int, int]]:
     """Start and end of each batch of one bucket, whose targets are sorted.
 
-    A batch holds at most `batch_size` rows and, where that is not 0, `batch_tokens` padded tokens, `<E>`
-    included. An example over that is a batch of its own.
+    A batch holds, for each process, at most `batch_size` rows and, where that is not 0, `batch_tokens` padded
+    tokens, `<E>` included. An example over that is a batch of its own.
     """
+    most_rows = options.batch_size * options.processes
+    most_tokens = options.batch_tokens * options.processes
     width = options.bucket_width
     longest_source = ((int(sources[0]) - 1) // width + 1) * width
     start = 0
     while start < len(targets):
-        end = min(start + options.batch_size, len(targets))
-        if options.batch_tokens:
+        end = min(start + most_rows, len(targets))
+        if most_tokens:
             rows = np.arange(1, end - start + 1)
             tokens = rows * (longest_source + targets[start:end] + 1)  # grows with each row
-            end = start + max(1, int(np.searchsorted(tokens, options.batch_tokens, side="right")))
+            end = start + max(1, int(np.searchsorted(tokens, most_tokens, side="right")))
         yield start, end
         start = end
 

@@ -10,10 +10,8 @@ from typing import Any
 
 import msgspec
 import safetensors
-import torch
 from safetensors.torch import save
 from torch import Tensor
-from torch.optim import Optimizer
 
 from bundle.text import SourceText, TargetText
 from training.atomic import write_atomically
@@ -88,33 +86,3 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     except (KeyError, msgspec.DecodeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-
-
-def generator_tensors(device: torch.device) -> dict[str, Tensor]:
-    """The state of every random generator that a model on this device draws from."""
-    states = {"generator.cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["generator.cuda"] = torch.cuda.get_rng_state(device)
-    return states
-
-
-def restore_generators(tensors: dict[str, Tensor], device: torch.device) -> None:
-    """Puts the generators back to where `generator_tensors` saw them. Raises KeyError when one is missing."""
-    torch.set_rng_state(tensors["cpu"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(tensors["cuda"], device)
-
-
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """What the optimiser remembers of each parameter, by the parameter's number."""
-    state = optimizer.state_dict()["state"]
-    return {f"optimizer.{n}.{name}": tensor for n, values in state.items() for name, tensor in values.items()}
-
-
-def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Gives the optimiser its memory back. Raises KeyError when that of a parameter is missing."""
-    groups = optimizer.state_dict()["param_groups"]
-    memory: dict[int, dict[str, Tensor]] = {}
-    for number in (number for group in groups for number in group["params"]):
-        memory[number] = {name: tensors[f"{number}.{name}"] for name in ("step", "exp_avg", "exp_avg_sq")}
-    optimizer.load_state_dict({"state": memory, "param_groups": groups})

@@ -108,8 +108,12 @@ def evaluate(
     texts: tuple[SourceText, TargetText],
     max_length: int,
     device: torch.device | str = "cpu",
+    together: Callable[[list[Verdict]], list[Verdict]] = list,
 ) -> Scores:
-    """Scores greedy answers against every target of each source."""
+    """Scores greedy answers against every target of each source.
+
+    `together` may add what other processes found on their share of the sources.
+    """
     source, target = texts
     answers = answer(model, source.encode_many(list(grouped)), max_length, device)
-    return score(judge([ids for ids, _ in answers], grouped, target))
+    return score(together(judge([ids for ids, _ in answers], grouped, target)))

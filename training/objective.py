@@ -19,14 +19,21 @@ Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # source, lengths, read -> l
 
 
 def add_gradients(
-    fabric: Fabric, model: Score, batches: Sequence[Batch], options: Training, sampled: float
+    fabric: Fabric,
+    model: Score,
+    batches: Sequence[Batch],
+    options: Training,
+    sampled: float,
+    tokens: float | None = None,
 ) -> float:
-    """Adds up the gradients of the mean loss of one update over all tokens of its batches.
+    """Adds up the gradients of the mean loss of one update over `tokens`: those of its batches, unless given.
 
     Returns that loss, the smoothed cross-entropy in nats a token. `sampled` is the share of the tokens
-    read that are the model's own.
+    read that are the model's own. Where others have further batches of the update, `tokens` counts theirs
+    too, and the sum of all losses and gradients is the mean's.
     """
-    tokens = sum(batch.tokens for batch in batches)
+    if tokens is None:
+        tokens = sum(batch.tokens for batch in batches)
     total = 0.0
     for batch in batches:
         source, read, labels = map(fabric.to_device, (batch.source, batch.read, batch.labels))

@@ -7,6 +7,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from training.calibration import Group
+
 Row = dict[str, Any]
 
 
@@ -67,6 +69,18 @@ def draw_gradients(rows: Sequence[Row]) -> bytes:
             axes.set_ylim(1e-12, 1e6)
             of = "trained" if scale == "trained" else f"recurrent weights x {scale}"
             _finish(axes, f"{title}, {of}", "steps back")
+    return _png(figure)
+
+
+def draw_reliability(groups: Sequence[Group], title: str) -> bytes:
+    """Accuracy over confidence, a point a group; a true confidence lies on the diagonal."""
+    figure = Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], "--", color="0.6", label="true")
+    x, y = [group.confidence for group in groups], [group.accuracy for group in groups]
+    axes.plot(x, y, "o-", label=f"{len(groups)} groups")
+    axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", ylabel="share that is right")
+    _finish(axes, title, "confidence")
     return _png(figure)
 
 

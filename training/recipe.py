@@ -104,6 +104,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the weights are found. A clip of 0 is no clip; an average_decay of 0 is no average.
 
+    `processes` is how many torchrun started, and `started_from` the SHA-256 of the model that `--from` named.
     No 16-mixed: its loss scale is one more state that decides the weights. bf16-mixed needs none.
     """
 
@@ -111,10 +112,12 @@ class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     epochs: Count
     patience_epochs: Count
     mean_of_epochs: Count = 1  # the best model is the one with the lowest mean dev WER of that many epochs
+    processes: Count = 1  # an update learns from a batch of each
+    started_from: str = ""
     # batches
     references: Literal["all", "sampled"] = "all"  # of a source with several, in one epoch
-    batch_size: Count = 256
-    batch_tokens: Natural = 0  # padded, source and target; 0: as many as batch_size rows have
+    batch_size: Count = 256  # of one process
+    batch_tokens: Natural = 0  # the same, padded, source and target; 0: as many as batch_size rows have
     batches_per_update: Count = 1
     bucket_width: Count = 1
     # what is read
@@ -192,6 +195,22 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         return msgspec.convert(tables, Recipe)
     except msgspec.ValidationError as error:
         raise RecipeError(f"{path}: {error}") from error
+
+
+def completed(recipe: Recipe, processes: int, started_from: str) -> Recipe:
+    """The recipe with what the command line alone decides. Raises RecipeError where the two contradict."""
+    training = recipe.training
+    if training.processes not in (1, processes):
+        raise RecipeError(
+            f"training.processes {training.processes}: torchrun started {processes}; "
+            f"say torchrun --nproc-per-node {training.processes} -m -- training ..."
+        )
+    if training.started_from not in ("", started_from):
+        raise RecipeError("training.started_from: another model than --from names, or no --from")
+    return msgspec.structs.replace(
+        recipe,
+        training=msgspec.structs.replace(training, processes=processes, started_from=started_from),
+    )
 
 
 def _apply(tables: dict[str, Any], override: str) -> None:

@@ -1,8 +1,8 @@
 """A run's folder: what a person reads (audit, metrics, curves, progress) and where its checkpoints lie.
 
 Knows nothing of tensors. Files: recipe.json, audit.json, metrics.csv, layers.csv, curves.png, layers.png,
-tensorboard/, checkpoint.safetensors (to go on), best.safetensors (to export), and of `evaluate`
-scores-SPLIT.json and scores-SPLIT-beam-K.json.
+tensorboard/, checkpoint.safetensors (to go on), best.safetensors (to export), of `evaluate`
+scores-SPLIT.json and scores-SPLIT-beam-K.json, and of `calibrate` reliability-SPLIT.png.
 """
 
 import csv
@@ -30,18 +30,22 @@ class RunFolderBusyError(RuntimeError):
 
 
 class RunFolder:
-    """One folder, held by one trainer at a time."""
+    """One folder, held by one trainer at a time. Where it does not write, its methods do nothing."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, writes: bool = True) -> None:
         self.path = path
+        self.writes = writes
         self.checkpoint = path / "checkpoint.safetensors"
         self.best = path / "best.safetensors"
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, quiet=not writes)
         self._tensorboard: Any = None
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Keeps other trainers out. The kernel lets go of the lock however this process ends."""
+        if not self.writes:
+            yield
+            return
         self.path.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR)
         try:
@@ -59,6 +63,8 @@ class RunFolder:
 
         Opens TensorBoard's log at the end of a history, dropping what a killed run wrote after it.
         """
+        if not self.writes:
+            return
         from torch.utils.tensorboard import SummaryWriter  # slow to import, and only training needs it
 
         write_atomically(self.path / "recipe.json", _json(msgspec.to_builtins(recipe)))
@@ -73,6 +79,8 @@ class RunFolder:
 
     def write_epoch(self, history: list[Row], layers: list[Row]) -> None:
         """Adds an epoch to the two tables and TensorBoard, draws the curves again, prints a line."""
+        if not self.writes:
+            return
         row = history[-1]
         self._write_rows("metrics.csv", history)
         self._write_rows("layers.csv", layers)

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundle.manifest import MOST_BEAM
 from bundle.text import SourceText, TargetText
 from training.atomic import write_atomically
-from training.beam import BeamOptions
+from training.beam import BeamOptions, Hypothesis
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from training.data import DataError, Split, load_splits, read_split
 from training.evaluate import Verdict, answer, judge, score, search
@@ -18,7 +19,7 @@ from training.model import Seq2Seq
 from training.report import RunFolder
 from training.significance import compare, intervals
 
-MOST_BEAM = 64
+MOST_LENGTH_PENALTY = 5.0
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,31 @@ class Ensemble:
         together = f", {len(self.models)} models" if len(self.models) > 1 else ""
         return (beam if self.is_beam else "greedy") + together
 
-    def answers(self, sources: Sequence[Sequence[int]]) -> list[list[int]]:
-        """The best ids of each source. One model's greedy answers are made as the service makes them."""
-        if self.is_beam or len(self.models) > 1:
-            found = search(self.models, sources, self.options)
-            return [list(best.ids) for best, *_ in found]
-        greedy = answer(self.models[0], sources, self.options.max_length)
-        return [ids for ids, _ in greedy]
+    @property
+    def suffix(self) -> str:
+        """What tells files of its figures from those of another decoding; empty for greedy decoding."""
+        penalty = f"-penalty-{self.options.length_penalty:g}" if self.options.length_penalty else ""
+        return f"-beam-{self.options.width}{penalty}" if self.is_beam else ""
 
-    def verdicts(self, split: Split) -> list[Verdict]:
-        """Its answers to a split's sources, judged."""
-        grouped = split.by_source()
-        source, target = self.texts
-        return judge(self.answers(source.encode_many(list(grouped))), grouped, target)
+    @property
+    def smoothing(self) -> float:
+        """Of the labels that the first model learnt from."""
+        return self.checkpoint.recipe.training.label_smoothing
+
+    def answers(self, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
+        """The n_best of each source. One model's greedy answers are made as the service makes them."""
+        if self.is_beam or len(self.models) > 1:
+            return search(self.models, sources, self.options)
+        greedy = answer(self.models[0], sources, self.options.max_length)
+        return [[Hypothesis(tuple(ids), tuple(scores), sum(scores))] for ids, scores in greedy]
+
+    def answers_to(self, split: Split) -> list[list[Hypothesis]]:
+        """The n_best of each source of a split."""
+        return self.answers(self.texts[0].encode_many(list(split.by_source())))
+
+    def judge(self, split: Split, answers: Sequence[Sequence[Hypothesis]]) -> list[Verdict]:
+        """Holds the best answer to each source against a split."""
+        return judge([list(best.ids) for best, *_ in answers], split.by_source(), self.texts[1])
 
 
 def load_ensemble(runs: Sequence[Path], options: argparse.Namespace) -> Ensemble:
@@ -64,24 +77,22 @@ def load_ensemble(runs: Sequence[Path], options: argparse.Namespace) -> Ensemble
     for run, other in zip(runs, checkpoints, strict=True):
         if (other.source_text, other.target_text) != (first.source_text, first.target_text):
             raise CheckpointError(f"{run}: has another vocabulary than {runs[0]}")
-    width = options.beam or 1
-    beam = BeamOptions(width, 1, options.length_penalty, first.recipe.limits.max_target_length)
+    width, n_best = options.beam or 1, getattr(options, "n_best", 1)
+    beam = BeamOptions(width, n_best, options.length_penalty, first.recipe.limits.max_target_length)
     return Ensemble(first, [checkpoint.model() for checkpoint in checkpoints], beam, bool(options.beam))
 
 
 def run_evaluate(arguments: Sequence[str]) -> int:
     """Scores runs on a split; a single run's scores are kept in its folder."""
-    parser = _parser("evaluate", "Scores the best model of a run, or of several together: WER and PER.")
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
-    parser.add_argument("--errors", type=Path, metavar="FILE", help="list the wrong answers, worst first")
-    options = parser.parse_args(arguments)
+    options = _evaluate_options(arguments)
     ensemble = load_ensemble(options.runs, options)
-    split = _split(ensemble.checkpoint, options)
-    verdicts = ensemble.verdicts(split)
+    split = split_of(ensemble.checkpoint, options)
+    answers = ensemble.answers_to(split)
+    verdicts = ensemble.judge(split, answers)
     scores, (wer, per) = score(verdicts), intervals(verdicts)
     if len(options.runs) == 1:
         RunFolder(options.runs[0]).write_scores(
-            f"{split.name}-beam-{options.beam}" if options.beam else split.name,
+            f"{split.name}{ensemble.suffix}",
             {
                 "dataset": split.name,
                 "sha256": split.sha256,
@@ -96,6 +107,8 @@ def run_evaluate(arguments: Sequence[str]) -> int:
         )
     if options.errors:
         write_atomically(options.errors, _error_list(verdicts))
+    if options.answers:
+        write_atomically(options.answers, _answer_list(split, answers, ensemble.texts[1]))
     print(
         f"{split.name}\tWER {scores.wer:.2f} % ({wer[0]:.2f} to {wer[1]:.2f})\t"
         f"PER {scores.per:.2f} % ({per[0]:.2f} to {per[1]:.2f})\t"
@@ -104,15 +117,33 @@ def run_evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _evaluate_options(arguments: Sequence[str]) -> argparse.Namespace:
+    says = "Scores the best model of a run, or of several together: WER and PER."
+    parser = command_parser("evaluate", says)
+    add = parser.add_argument
+    add("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
+    add("--errors", type=Path, metavar="FILE", help="list the wrong answers, worst first")
+    add("--answers", type=Path, metavar="FILE", help="list all answers: source, rank, score, answer")
+    add("--n-best", type=int, default=1, metavar="N", help="list the N best of each source (default 1)")
+    options = parser.parse_args(arguments)
+    if not 1 <= options.n_best <= max(1, options.beam):
+        parser.error(f"--n-best: 1 to the beam's width, {max(1, options.beam)}, are allowed")
+    if options.n_best > 1 and not options.answers:
+        parser.error("--n-best: needs --answers FILE to list them in")
+    return options
+
+
 def run_compare(arguments: Sequence[str]) -> int:
     """Compares two runs on the same sources."""
-    parser = _parser("compare", "Compares the best models of two runs on the same sources.")
+    parser = command_parser("compare", "Compares the best models of two runs on the same sources.")
     parser.add_argument("first", type=Path, metavar="RUN")
     parser.add_argument("second", type=Path, metavar="RUN")
     options = parser.parse_args(arguments)
     first, second = (load_ensemble([run], options) for run in (options.first, options.second))
-    split = _split(first.checkpoint, options)
-    found = compare(first.verdicts(split), second.verdicts(split))
+    split = split_of(first.checkpoint, options)
+    found = compare(
+        first.judge(split, first.answers_to(split)), second.judge(split, second.answers_to(split))
+    )
     for name, value, (low, high) in (
         ("WER", found.wer, found.wer_interval),
         ("PER", found.per, found.per_interval),
@@ -129,7 +160,7 @@ def run_compare(arguments: Sequence[str]) -> int:
 
 def run_label(arguments: Sequence[str]) -> int:
     """Answers a list of sources; the file that comes out can be learnt from (`data.extra`)."""
-    parser = _parser(
+    parser = command_parser(
         "label", "Writes what runs answer as a training file, to teach another model.", split=False
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
@@ -143,16 +174,17 @@ def run_label(arguments: Sequence[str]) -> int:
     longest = ensemble.checkpoint.recipe.limits.max_source_length
     usable = {word: ids for word in words if word and 0 < len(ids := source.encode(word)) <= longest}
     written = []
-    for word, ids in zip(usable, ensemble.answers(list(usable.values())), strict=True):
-        text = target.decode([token for token in ids if token != 0])
-        if text and ids[-1] == 0:  # cut off at the limit, it would teach to ramble
+    for word, (best, *_) in zip(usable, ensemble.answers(list(usable.values())), strict=True):
+        text = _text(best, target)
+        if text and best.ids[-1] == 0:  # cut off at the limit, it would teach to ramble
             written.append(f"{word}\t{text}\n")
     write_atomically(options.to, "".join(written).encode())
     print(f"{options.to}\t{len(written)} of {len(words)} labelled\t{ensemble.decoding}")
     return 0
 
 
-def _parser(command: str, description: str, split: bool = True) -> argparse.ArgumentParser:
+def command_parser(command: str, description: str, split: bool = True) -> argparse.ArgumentParser:
+    """A parser of what says how to decode and, with `split`, of what says which pairs."""
     parser = argparse.ArgumentParser(prog=f"python -m training {command}", description=description)
     parser.add_argument(
         "--beam",
@@ -163,7 +195,11 @@ def _parser(command: str, description: str, split: bool = True) -> argparse.Argu
         help="width (default 0: greedy)",
     )
     parser.add_argument(
-        "--length-penalty", type=float, default=0.0, help="a beam ranks by score / length^this (default 0)"
+        "--length-penalty",
+        type=_length_penalty,
+        default=0.0,
+        metavar="X",
+        help="a beam ranks by score / length^X (default 0)",
     )
     if split:
         parser.add_argument(
@@ -176,13 +212,38 @@ def _parser(command: str, description: str, split: bool = True) -> argparse.Argu
     return parser
 
 
-def _split(checkpoint: Checkpoint, options: argparse.Namespace) -> Split:
+def _length_penalty(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= MOST_LENGTH_PENALTY:  # nor is what is not a number
+        raise argparse.ArgumentTypeError(f"{text}; 0 to {MOST_LENGTH_PENALTY:g} are allowed")
+    return value
+
+
+def split_of(checkpoint: Checkpoint, options: argparse.Namespace) -> Split:
+    """The pairs that the options name. A file goes by its whole name: test.tsv is not the split test."""
     if options.file:
-        return read_split(options.file, options.file.stem)
+        return read_split(options.file, options.file.name)
     splits = load_splits(checkpoint.recipe, options.data)
     if options.split not in splits:
         raise DataError(f"split {options.split!r}: the recipe has {', '.join(splits)}")
     return splits[options.split]
+
+
+def _text(hypothesis: Hypothesis, target: TargetText) -> str:
+    return target.decode([token for token in hypothesis.ids if token != 0])
+
+
+def _answer_list(split: Split, answers: Sequence[Sequence[Hypothesis]], target: TargetText) -> bytes:
+    """Source, rank from 1, sum of natural-log probabilities and answer, tab-separated."""
+    lines = [
+        f"{source}\t{rank}\t{hypothesis.score:.4f}\t{_text(hypothesis, target)}\n"
+        for source, found in zip(split.by_source(), answers, strict=True)
+        for rank, hypothesis in enumerate(found, start=1)
+    ]
+    return "".join(["source\trank\tscore\tanswer\n", *lines]).encode()
 
 
 def _error_list(verdicts: Sequence[Verdict]) -> bytes:

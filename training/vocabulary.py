@@ -1,6 +1,6 @@
 """The vocabularies of a recipe, from its training texts.
 
-Knows nothing of models: the tokenizers files that it builds travel through checkpoint and bundle unchanged.
+Knows nothing of models: the tokenizers files that it builds travel through checkpoint and bundle.
 """
 
 from collections import Counter
@@ -20,6 +20,13 @@ def build_texts(recipe: Recipe, train: Split) -> tuple[bytes, bytes]:
         TargetText(_build(build_target, [], recipe.target)),
         (text for pair in train.pairs for text in pair.targets),
     )
+    return _build(build_source, sources, recipe.source), _build(build_target, targets, recipe.target)
+
+
+def rebuild_texts(recipe: Recipe, source: bytes, target: bytes) -> tuple[bytes, bytes]:
+    """The same vocabularies in the form that `build_texts` gives them now; a checkpoint may be older."""
+    _, _, *sources = SourceText(source).tokens
+    _, _, *targets, _ = TargetText(target).tokens
     return _build(build_source, sources, recipe.source), _build(build_target, targets, recipe.target)
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 import torch
 
 from training.__main__ import main
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint
+from training.evaluate import Scores
 from training.recipe import RecipeError, load_recipe
 from training.report import RunFolder
 from training.trainer import Trainer
@@ -101,6 +103,37 @@ def test_a_damaged_checkpoint_is_refused(
     assert "cannot go on from it" in capsys.readouterr().err
 
 
+def test_a_checkpoint_that_lacks_progress_is_refused_by_the_name_of_what_it_lacks(
+    trained: Path, tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = load_checkpoint(trained / "checkpoint.safetensors")
+    progress = {name: value for name, value in found.state["progress"].items() if name != "best_wer"}
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, replace(found, state=found.state | {"progress": progress}))
+    assert main(command(tiny_recipe, tmp_path)) == 2
+    assert f"{path}: cannot go on from it: it lacks 'best_wer'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("epochs", "best"), [(1, 2), (2, 3), (3, 4)])
+def test_the_best_epoch_has_the_lowest_mean_of_the_last_errors(
+    epochs: int,
+    best: int,
+    tiny_recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Means of two: 90, 70, 65, 67.5, 70; of three: 90, 70, 73.3, 61.7, 73.3."""
+    errors = iter([90.0, 50.0, 80.0, 55.0, 85.0])
+    monkeypatch.setattr("training.trainer.evaluate", lambda *_: Scores(next(errors), 0.0, 1))
+    monkeypatch.setattr(RunFolder, "_draw_curves", lambda folder, history, layers: None)
+    changes = (f"training.mean_of_epochs={epochs}", "training.epochs=5", "training.patience_epochs=5")
+    sets = [word for change in (*changes, "data.train=40") for word in ("--set", change)]
+    assert main([str(tiny_recipe), "--run", str(tmp_path), "--device", "cpu", *sets]) == 0
+    progress = load_checkpoint(tmp_path / "checkpoint.safetensors").state["progress"]
+    assert progress["best_epoch"] == best
+    assert load_checkpoint(tmp_path / "best.safetensors").state["epoch"] == best
+
+
 @pytest.mark.parametrize("where", ["loss", "gradient", "weights"])
 def test_numbers_that_are_not_finite_stop_the_run_before_best_is_touched(
     where: str,
@@ -143,8 +176,8 @@ def test_evaluate_scores_a_split_and_a_file(
     assert re.fullmatch(rf"test\t{rates}\t20 sources\tgreedy\n", capsys.readouterr().out)
     (tmp_path / "mine.tsv").write_text("ab\tba\ncd\tdc\n")
     assert main(["evaluate", str(trained), "--file", str(tmp_path / "mine.tsv")]) == 0
-    assert capsys.readouterr().out.startswith("mine\tWER")
-    for name in ("test", "mine"):
+    assert capsys.readouterr().out.startswith("mine.tsv\tWER")
+    for name in ("test", "mine.tsv"):
         (trained / f"scores-{name}.json").unlink()
 
 

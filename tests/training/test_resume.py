@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 CHAIN = (
     ("step:5", -9),  # in the middle of an epoch, two steps after a checkpoint
     ("save:1", -9),  # before the checkpoint is written
+    ("half:1", -9),  # half of it written
+    ("sync:1", -9),  # all of it written, not yet forced to the disk
     ("rename:1", -9),  # written, not yet renamed
     ("renamed:1", -9),  # renamed
     ("best:1", -9),  # the epoch's best model written, not yet renamed
@@ -53,7 +55,7 @@ def digest(folder: Path) -> str:
             sha.update(key.encode() + found.tensors[key].numpy().tobytes())
     progress = load_checkpoint(folder / "checkpoint.safetensors").state["progress"]
     for row in progress["history"]:
-        del row["tokens_per_second"]
+        del row["tokens_per_second"], row["tokens_per_cpu_second"]
     kept = {key: progress[key] for key in ("step", "best_wer", "best_epoch", "history", "finished")}
     sha.update(json.dumps(kept, sort_keys=True).encode())
     return sha.hexdigest()
@@ -100,6 +102,18 @@ def other_position(found: Checkpoint) -> Checkpoint:
     return replace(found, state=found.state | {"progress": progress | {"step": progress["step"] - 1}})
 
 
+def lacking(*keys: str) -> Callable[[Checkpoint], Checkpoint]:
+    def change(found: Checkpoint) -> Checkpoint:
+        state = json.loads(json.dumps(found.state))
+        table = state["progress"]
+        for key in keys[:-1]:
+            table = table[key]
+        del table[keys[-1]]
+        return replace(found, state=state)
+
+    return change
+
+
 def unchanged(found: Checkpoint) -> Checkpoint:
     return found
 
@@ -115,6 +129,13 @@ CHANGES: dict[str, tuple[Callable[[Checkpoint], Checkpoint], str]] = {
     "no generator": (without("generator."), "refused"),
     "no moments": (without("optimizer."), "refused"),
     "no average": (without("average."), "refused"),
+    "no position": (lacking("step"), "refused"),
+    "no history": (lacking("history"), "refused"),
+    "no layers": (lacking("layers"), "refused"),
+    "no best epoch": (lacking("best_epoch"), "refused"),
+    "no word of its end": (lacking("finished"), "refused"),
+    "no loss of the epoch": (lacking("epoch_tally", "loss"), "refused"),
+    "no clips of the epoch": (lacking("epoch_tally", "by_norm"), "refused"),
 }
 
 

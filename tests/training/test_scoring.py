@@ -69,19 +69,65 @@ def test_a_beam_is_scored_beside_greedy_decoding(home: Path, capsys: pytest.Capt
     printed = said(capsys, "evaluate", home / "first", "--beam", 3, "--length-penalty", 0.5)
     assert printed.endswith("\tbeam 3, length penalty 0.5\n")
     greedy = json.loads((home / "first" / "scores-test.json").read_text())
-    beam = json.loads((home / "first" / "scores-test-beam-3.json").read_text())
+    beam = json.loads((home / "first" / "scores-test-beam-3-penalty-0.5.json").read_text())
     assert (greedy["decoding"], beam["decoding"]) == ("greedy", "beam 3, length penalty 0.5")
     assert greedy["sources"] == beam["sources"] == len(WORDS)
     low, high = beam["wer_interval_95"]
     assert low <= beam["wer"] <= high
 
 
-@pytest.mark.parametrize("width", ["-1", "65", "wide"])
-def test_a_beam_of_no_sense_is_refused(width: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--beam", "-1"], "--beam"),
+        (["--beam", "33"], "--beam"),
+        (["--beam", "wide"], "--beam"),
+        (["--beam", "3", "--length-penalty", "-0.1"], "-0.1; 0 to 5 are allowed"),
+        (["--beam", "3", "--length-penalty", "5.1"], "5.1; 0 to 5 are allowed"),
+        (["--beam", "3", "--length-penalty", "nan"], "nan; 0 to 5 are allowed"),
+        (["--beam", "3", "--length-penalty", "much"], "much; 0 to 5 are allowed"),
+        (["--beam", "3", "--n-best", "4", "--answers", "x"], "--n-best: 1 to the beam's width, 3"),
+        (["--n-best", "2", "--answers", "x"], "--n-best: 1 to the beam's width, 1"),
+        (["--beam", "3", "--n-best", "2"], "--n-best: needs --answers FILE"),
+    ],
+)
+def test_decoding_of_no_sense_is_refused(
+    arguments: list[str], says: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as refusal:
-        main(["evaluate", str(home / "first"), "--beam", width])
+        main(["evaluate", str(home / "first"), *arguments])
     assert refusal.value.code == 2
-    assert "--beam" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
+
+
+def test_a_file_does_not_pass_for_the_split_of_its_name(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(capsys, "evaluate", home / "first")
+    split = (home / "first" / "scores-test.json").read_bytes()
+    (tmp_path / "test.tsv").write_text("ab\tba\n")
+    assert said(capsys, "evaluate", home / "first", "--file", tmp_path / "test.tsv").startswith("test.tsv\t")
+    assert (home / "first" / "scores-test.json").read_bytes() == split
+    file = json.loads((home / "first" / "scores-test.tsv.json").read_text())
+    assert (file["dataset"], file["sources"]) == ("test.tsv", 1)
+
+
+def test_the_list_of_answers(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def listed(*options: object) -> list[list[str]]:
+        said(capsys, "evaluate", home / "first", "--answers", tmp_path / "answers.tsv", *options)
+        header, *lines = (tmp_path / "answers.tsv").read_text().splitlines()
+        assert header == "source\trank\tscore\tanswer"
+        return [line.split("\t") for line in lines]
+
+    greedy, best = listed(), listed("--beam", 4, "--n-best", 3)
+    assert [row[:2] for row in greedy] == [[word, "1"] for word in WORDS]
+    ranks = [row[1] for row in best]
+    assert ranks == ["1", "2", "3"] * len(WORDS)
+    for first, second, third in zip(best[::3], best[1::3], best[2::3], strict=True):
+        assert first[0] == second[0] == third[0]
+        assert 0 >= float(first[2]) >= float(second[2]) >= float(third[2])
+        assert len({row[3] for row in (first, second, third)}) == 3
+    assert [row[3] for row in listed("--beam", 4)] == [row[3] for row in best[::3]]
 
 
 def test_an_ensemble_of_one_model_twice_is_that_model(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,111 @@
+"""A calibration finds the constants that made-up answers came from, and its measures tell true from false."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bundle.confidence import curve
+from tests.training.test_scoring import run, said
+from training.__main__ import main
+from training.calibration import (
+    Curve,
+    Judged,
+    expected_error,
+    fit,
+    group_by_size,
+    group_by_width,
+    precisions,
+)
+from training.checkpoint import load_checkpoint, save_checkpoint
+
+ANSWERS = 20_000
+
+
+def made_up(temperature: float, bias: float, ceiling: float, answers: int = ANSWERS) -> Judged:
+    """Answers that are right as often as these constants say."""
+    chance = np.random.default_rng(5)
+    odds = chance.normal(1, 5, answers).tolist()
+    true = np.array([curve(one, temperature, bias, ceiling) for one in odds])
+    return Judged(odds, chance.random(answers) < true)
+
+
+@pytest.mark.parametrize(
+    "constants", [(1.0, 0.0, 0.98), (2.5, 0.0, 0.97), (0.6, -0.8, 0.9), (1.5, 1.0, 0.999)]
+)
+def test_constants_are_found_again(constants: tuple[float, float, float]) -> None:
+    found = fit(made_up(*constants))
+    assert (found.temperature, found.bias, found.ceiling) == pytest.approx(constants, rel=0.08, abs=0.08)
+    assert found.ceiling == pytest.approx(constants[2], abs=0.01)
+
+
+def test_a_fit_is_true_and_what_it_was_fitted_to_is_not() -> None:
+    judged = made_up(2.5, -0.5, 0.9)
+    before = Curve(1, 0, 1).confidences(judged.odds)
+    after = fit(judged).confidences(judged.odds)
+    for group in (group_by_size, group_by_width):
+        assert expected_error(group(before, judged.right)) > 0.1
+        assert expected_error(group(after, judged.right)) < 0.015
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_answers_that_are_all_alike_have_a_curve(right: bool) -> None:
+    found = fit(Judged([1.0] * 50, np.full(50, right)))
+    [one] = found.confidences([1.0])
+    assert one > 0.9 if right else one < 0.1
+    assert 0.01 <= found.temperature <= 100
+    assert 0 < found.ceiling <= 1
+
+
+def test_measures_are_plain_arithmetic() -> None:
+    confidences = np.array([0.95, 0.85, 0.15, 0.85])
+    right = np.array([True, True, False, False])
+    groups = group_by_width(confidences, right)
+    found = [(group.confidence, group.accuracy, group.answers) for group in groups]
+    assert found == [(0.15, 0.0, 1), (pytest.approx(0.85), 0.5, 2), (0.95, 1.0, 1)]
+    assert expected_error(groups) == pytest.approx((0.15 + 2 * 0.35 + 0.05) / 4)
+    assert [group.answers for group in group_by_size(confidences, right)] == [1, 1, 1, 1]
+    promised = [(one.confidence, one.coverage, one.precision) for one in precisions(confidences, right)]
+    assert promised == [(0.5, 0.75, 0.6667), (0.8, 0.75, 0.6667), (0.9, 0.25, 1.0)]
+
+
+def test_ten_groups_of_equal_size() -> None:
+    confidences = np.linspace(0, 0.5, 1005)
+    groups = group_by_size(confidences, confidences > 0.25)
+    assert len(groups) == 10
+    assert {group.answers for group in groups} == {100, 101}
+    assert [group.confidence for group in groups] == sorted(group.confidence for group in groups)
+
+
+def test_cut_off_answers_do_not_count() -> None:
+    answers = [([3, 0], [-0.1, -0.1]), ([3, 3], [-0.1, -0.1])]
+    judged = Judged.of(answers, [True, False], 0.0, 4)
+    assert (len(judged.odds), judged.right.tolist()) == (1, [True])
+    assert Judged.of(answers[1:], [False], 0.0, 4).odds == []
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(tmp_path / "run", 1)
+    (tmp_path / "dev.tsv").write_text("".join(f"{a}{b}\t{a}\n" for a in "abc" for b in "abc"))
+    (tmp_path / "mine.tsv").write_text("".join(f"{a}{b}\t{b}\n" for a in "abc" for b in "abc"))
+    files = ("--fit", tmp_path / "dev.tsv", "--file", tmp_path / "mine.tsv")
+    for options, suffix in (((), ""), (("--beam", 3, "--length-penalty", 0.5), "-beam-3-penalty-0.5")):
+        printed = said(capsys, "calibrate", folder, *files, *options)
+        assert re.search(r"fitted on dev.tsv\ttemperature [\d.]+, bias -?[\d.]+, ceiling [\d.]+", printed)
+        assert re.search(r"mine.tsv\texpected calibration error [\d.]+ in groups of equal size", printed)
+        assert "over 0.9\t" in printed
+        picture = folder / f"reliability-mine.tsv{suffix}.png"
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert printed.endswith(f"{picture}\n")
+
+
+def test_the_command_needs_a_whole_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run(tmp_path / "run", 1)
+    (tmp_path / "pairs.tsv").write_text("ab\ta\n")
+    checkpoint = load_checkpoint(folder / "best.safetensors")
+    checkpoint.tensors["model.decoder.output.bias"][0] = -100.0  # <E> never comes
+    save_checkpoint(folder / "best.safetensors", checkpoint)
+    files = ["--fit", str(tmp_path / "pairs.tsv"), "--file", str(tmp_path / "pairs.tsv")]
+    assert main(["calibrate", str(folder), *files]) == 2
+    assert "pairs.tsv: no answer is whole" in capsys.readouterr().err

@@ -1,0 +1,74 @@
+"""Program for test_ranks, started twice by torchrun: two_ranks.py RECIPE FOLDER trains into FOLDER's folders.
+
+`plain` and `unweighted` draw nothing at random while they train; in `unweighted` each process takes the mean
+over its own tokens. `whole` and `stopped` have dropout; `stopped` is asked to stop, one of its processes
+alone, goes on and ends.
+"""
+
+import os
+import signal
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch.utils.tensorboard  # noqa: F401 (slow: before the first run)
+
+from training import __main__ as program
+from training import trainer
+from training.ranks import joined
+from training.report import RunFolder
+
+QUIET = (
+    "training.epochs=1",
+    "model.dropout=0.0",
+    "training.word_dropout=0.0",
+    "training.scheduled_sampling=0.0",
+    "training.precision=32-true",
+    "training.bucket_width=4",
+    "training.batch_size=5",
+    "training.clip_value=0.0",
+)
+
+
+def train(recipe: str, folder: Path, *changes: str) -> None:
+    """One run, as the command line starts it."""
+    sets = [word for change in changes for word in ("--set", change)]
+    assert program.main([recipe, "--run", str(folder), "--threads", "1", "--device", "cpu", *sets]) == 0
+
+
+def unweighted(*arguments: Any) -> float:
+    """As `add_gradients`, by this process's tokens alone."""
+    *first, tokens = arguments
+    own = sum(batch.tokens for batch in first[2])
+    return real_add_gradients(*first, 2 * own) * own * 2 / tokens
+
+
+def stop_after(count: int) -> None:
+    """Sends this process SIGTERM after that many steps from now."""
+    real, calls = trainer.Trainer._step, 0
+
+    def step(self: trainer.Trainer, batches: Any) -> None:
+        nonlocal calls
+        real(self, batches)
+        calls += 1
+        if calls == count:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    trainer.Trainer._step = step  # type: ignore[method-assign]
+
+
+RunFolder._draw_curves = lambda self, history, layers: None  # type: ignore[method-assign]
+recipe, home = sys.argv[1], Path(sys.argv[2])
+real_add_gradients = trainer.add_gradients
+with joined("cpu") as ranks:  # once: a second group of the same processes may hang in torch's store
+    program.joined = lambda device: nullcontext(ranks)  # type: ignore[assignment]
+    train(recipe, home / "plain", *QUIET)
+    trainer.add_gradients = unweighted
+    train(recipe, home / "unweighted", *QUIET)
+    trainer.add_gradients = real_add_gradients
+    train(recipe, home / "whole", "training.epochs=2")
+    if ranks.rank == 1:
+        stop_after(5)
+    train(recipe, home / "stopped", "training.epochs=2")
+    train(recipe, home / "stopped", "training.epochs=2")

@@ -1,0 +1,136 @@
+"""Fits the curve of bundle/confidence.py to answers that were right or wrong, and measures how true it is.
+
+Knows nothing of models, files or decoding. Letters: B answers.
+
+Temperature and bias: Platt (1999), Guo et al. (2017). Expected calibration error: Naeini et al. (2015), here
+in groups of equal size, so that none is too small to be measured.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bundle.confidence import curve, log_odds
+from bundle.manifest import Precision
+
+GROUPS = 10
+LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)  # over which precision is measured
+DIGITS = 4  # that are kept
+DOUBT = 4.0  # log-odds of the ceiling where there is little to fit it on
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What turns an answer's log-odds, as bundle/confidence.py has them, into a confidence."""
+
+    temperature: float
+    bias: float
+    ceiling: float
+
+    def confidences(self, odds: Sequence[float]) -> np.ndarray:
+        """odds [B] -> probability that each is right [B]."""
+        return np.array([curve(one, self.temperature, self.bias, self.ceiling) for one in odds])
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Whole answers: the log-odds of each [B], and whether it was right [B]."""
+
+    odds: list[float]
+    right: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        answers: Iterable[tuple[Sequence[int], Sequence[float]]],
+        right: Iterable[bool],
+        smoothing: float,
+        emitted: int,
+    ) -> "Judged":
+        """Of ids and their natural-log probabilities, as `log_odds` takes them.
+
+        Answers without <E> are left out: they were cut off, and get no confidence.
+        """
+        whole = [
+            (log_odds(scores, smoothing, emitted), is_right)
+            for (ids, scores), is_right in zip(answers, right, strict=True)
+            if ids[-1] == 0
+        ]
+        return cls([odds for odds, _ in whole], np.array([is_right for _, is_right in whole]))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Answers of like confidence: the mean of it, and the share of them that is right."""
+
+    confidence: float
+    accuracy: float
+    answers: int
+
+
+def fit(judged: Judged) -> Curve:
+    """The likeliest curve for one answer or more.
+
+    Half a nat, in all, pulls each constant one unit towards an even curve, so that there is one also for few
+    answers, or for answers that are all right.
+    """
+    given = torch.tensor(judged.odds, dtype=torch.float64)
+    wanted = torch.tensor(judged.right, dtype=torch.float64)
+    free = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS(
+        [free], max_iter=500, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
+    )
+
+    def loss() -> Tensor:
+        search.zero_grad()
+        confidences = torch.sigmoid(free[2] + DOUBT) * torch.sigmoid(given * torch.exp(-free[0]) + free[1])
+        total = nn.functional.binary_cross_entropy(confidences, wanted, reduction="sum")
+        mean = (total + free.square().sum() / 2) / len(given)
+        mean.backward()  # type: ignore[no-untyped-call]
+        return mean
+
+    search.step(loss)  # type: ignore[no-untyped-call]
+    temperature, bias, ceiling = free[0].exp().item(), free[1].item(), (free[2] + DOUBT).sigmoid().item()
+    return Curve(round(temperature, DIGITS), round(bias, DIGITS), round(ceiling, DIGITS))
+
+
+def group_by_size(confidences: np.ndarray, right: np.ndarray) -> list[Group]:
+    """confidences [B], right [B] -> ten groups of equal size, least confident first."""
+    order = np.argsort(confidences, kind="stable")
+    return _groups(confidences, right, np.array_split(order, GROUPS))
+
+
+def group_by_width(confidences: np.ndarray, right: np.ndarray) -> list[Group]:
+    """confidences [B], right [B] -> groups a tenth of confidence wide; those without answers are left out."""
+    places = np.minimum((confidences * GROUPS).astype(int), GROUPS - 1)
+    return _groups(confidences, right, [np.flatnonzero(places == place) for place in range(GROUPS)])
+
+
+def _groups(confidences: np.ndarray, right: np.ndarray, members: Sequence[np.ndarray]) -> list[Group]:
+    return [
+        Group(float(confidences[one].mean()), float(right[one].mean()), len(one))
+        for one in members
+        if len(one)
+    ]
+
+
+def expected_error(groups: Sequence[Group]) -> float:
+    """Mean distance of confidence from accuracy over all answers: 0 to 1."""
+    distance = sum(group.answers * abs(group.confidence - group.accuracy) for group in groups)
+    return float(round(distance / sum(group.answers for group in groups), DIGITS))
+
+
+def precisions(confidences: np.ndarray, right: np.ndarray) -> tuple[Precision, ...]:
+    """Share and accuracy of the answers over each of LEVELS; levels over which there is none are left out."""
+    return tuple(
+        Precision(
+            confidence=level,
+            coverage=float(round(kept.mean(), DIGITS)),
+            precision=float(round(right[kept].mean(), DIGITS)),
+        )
+        for level in LEVELS
+        if (kept := confidences > level).any()
+    )

@@ -1,0 +1,81 @@
+"""Command `python -m training calibrate`: how true a run's confidence is, as a table and as a picture.
+
+The constants are fitted on one set of pairs and measured on another. Writes nothing that a bundle holds:
+export fits them anew, to the answers of its own graphs.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from training.atomic import write_atomically
+from training.calibration import (
+    LEVELS,
+    Judged,
+    expected_error,
+    fit,
+    group_by_size,
+    group_by_width,
+    precisions,
+)
+from training.data import DataError, Split, load_splits, read_split
+from training.scoring import Ensemble, command_parser, load_ensemble, split_of
+
+
+def run_calibrate(arguments: Sequence[str]) -> int:
+    """Prints the table, and draws the reliability plot into the run's folder."""
+    parser = command_parser("calibrate", "Fits how sure a run may be of its answers, and measures it.")
+    parser.add_argument("runs", type=Path, nargs=1, metavar="RUN", help="run folder")
+    parser.add_argument("--fit", type=Path, metavar="FILE", help="fit on this file (default: split dev)")
+    options = parser.parse_args(arguments)
+    ensemble = load_ensemble(options.runs, options)
+    split = split_of(ensemble.checkpoint, options)
+    fitted_on = _fitted_on(ensemble, options.fit, options.data)
+    curve = fit(_judged(ensemble, fitted_on))
+    judged = _judged(ensemble, split)
+    confidences, right = curve.confidences(judged.odds), judged.right
+    groups = group_by_size(confidences, right)
+    picture = options.runs[0] / f"reliability-{split.name}{ensemble.suffix}.png"
+    from training.plots import draw_reliability  # slow to import
+
+    title = f"{split.name}, {ensemble.decoding}, fitted on {fitted_on.name}"
+    write_atomically(picture, draw_reliability(groups, title))
+    print(
+        f"fitted on {fitted_on.name}\ttemperature {curve.temperature:g}, bias {curve.bias:g}, "
+        f"ceiling {curve.ceiling:g}, smoothing {ensemble.smoothing:g}\t{ensemble.decoding}"
+    )
+    print("confidence\tright\tanswers")
+    for group in groups:
+        print(f"{group.confidence:.4f}\t{group.accuracy:.4f}\t{group.answers}")
+    by_width = expected_error(group_by_width(confidences, right))
+    print(
+        f"{split.name}\texpected calibration error {expected_error(groups):.4f} in groups of equal size, "
+        f"{by_width:.4f} in groups of equal width\t{len(right)} answers"
+    )
+    found = {promise.confidence: promise for promise in precisions(confidences, right)}
+    for level in LEVELS:
+        one = found.get(level)
+        said = f"{one.coverage:.2%} of the answers, {one.precision:.2%} of them right" if one else "no answer"
+        print(f"over {level:g}\t{said}")
+    print(picture)
+    return 0
+
+
+def _judged(ensemble: Ensemble, split: Split) -> Judged:
+    """Its answers to a split's sources. Raises DataError where none is whole."""
+    answers = ensemble.answers_to(split)
+    verdicts = ensemble.judge(split, answers)
+    judged = Judged.of(
+        [(best.ids, best.scores) for best, *_ in answers],
+        [verdict.distance == 0 for verdict in verdicts],
+        ensemble.smoothing,
+        len(ensemble.texts[1].tokens) - 1,  # all but <S>
+    )
+    if not judged.odds:
+        raise DataError(f"{split.name}: no answer is whole; a calibration needs one at least")
+    return judged
+
+
+def _fitted_on(ensemble: Ensemble, file: Path | None, folder: Path | None) -> Split:
+    if file:
+        return read_split(file, file.name)
+    return load_splits(ensemble.checkpoint.recipe, folder)["dev"]
