@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import grpc
+
 from bench import machine, report
 from bench.bench import Bench
 from bench.http2 import ConnectionLost
@@ -25,7 +27,7 @@ def main() -> int:
     gc.disable()  # nothing here makes cycles, and a collection in the middle would look like latency
     about = machine.describe()
     began, before = time.perf_counter(), machine_seconds()
-    with Bench(options.models, options.model, options.words, options.seconds) as bench:
+    with Bench(options.models, options.model, options.words, options.seconds, options.others) as bench:
         for name, part in PARTS.items():
             if name in options.only:
                 wrong, failed = bench.marks.wrong, bench.marks.failed.total()
@@ -33,14 +35,14 @@ def main() -> int:
                 wrong, failed = bench.marks.wrong - wrong, bench.marks.failed.total() - failed
                 text = f"bench: {name}: {wrong} wrong answers, {failed} failed calls"
                 print(text, file=sys.stderr, flush=True)
-        about["model"] = bench.model
+        about |= {"model": bench.model, **bench.about}
     busy, idle = (after - first for after, first in zip(machine_seconds(), before, strict=True))
     ours = sum(os.times()[:4])  # user and system time of this process and of those that it waited for
     figures = bench.figures | {
         "wrong_answers": bench.marks.wrong,
         "answers_compared": bench.marks.compared,
         "failed_calls": bench.marks.failed.total(),
-        "others_cpu_percent": max(0.0, 100 * (busy - ours) / (busy + idle)),
+        "others_cpu_percent": 100 * (busy - ours) / (busy + idle),
         "run_seconds": time.perf_counter() - began,
     }
     page = report.results_page(machine.command_line(sys.argv[1:]), about, figures)
@@ -53,23 +55,24 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measures Chairlift against an echo, against whole batches, and without a server.",
+        description="Measures Chairlift against an echo, whole batches and servers of others; and\n"
+        "what decoding costs without a server.",
+        epilog="parts, in their order:\n"
+        + "\n".join(f"  {name:<10}{(part.__doc__ or '').strip()}" for name, part in PARTS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--models", type=Path, default=Path("models"), help="model repository (default: models)"
+    add = parser.add_argument
+    add("--models", type=Path, default=Path("models"), help="model repository (default: models)")
+    add("--model", default="", help="which model, in its newest version (default: the only one, or g2p-en)")
+    add("--seconds", type=_seconds, default=8.0, help="time of each measure, 0.1 to 60 (default: 8)")
+    add("--words", type=Path, help="file of words, one a line (default: made-up English ones)")
+    add(
+        "--only", type=_parts, default=tuple(PARTS), help="parts of a run, with commas between (default: all)"
     )
-    parser.add_argument("--model", default="", help="which model (default: the only one, or g2p-en)")
-    parser.add_argument("--seconds", type=_seconds, default=8.0, help="time of each measure (default: 8)")
-    parser.add_argument("--words", type=Path, help="file of words, one a line (default: made-up words)")
-    parser.add_argument(
-        "--only",
-        type=_parts,
-        default=tuple(PARTS),
-        help=f"parts of a run, of {','.join(PARTS)} (default: all)",
+    add(
+        "--others", default=sys.executable, help="interpreter with mosec, nvidia-pytriton (default: this one)"
     )
-    parser.add_argument(
-        "--to", type=Path, help="folder for the results (default: bench for a whole run, else none)"
-    )
+    add("--to", type=Path, help="folder for the results (default: bench for a whole run, else none)")
     return parser
 
 
@@ -93,5 +96,7 @@ if __name__ == "__main__":
         sys.exit(main())
     except KeyboardInterrupt:
         sys.exit("bench: stopped before the end; nothing was written")
-    except (ConnectionLost, ValueError) as error:
+    except grpc.RpcError as error:
+        sys.exit(f"bench: what was to be learnt was refused: {error.details()}")
+    except (ConnectionLost, RuntimeError, ValueError) as error:
         sys.exit(f"bench: {error}")

@@ -15,6 +15,8 @@ from chairlift.v1 import seq2seq_pb2 as pb
 
 SERVICE = pb.DESCRIPTOR.services_by_name["Seq2SeqService"].full_name
 CALL_SECONDS = 10
+CANCELLED, EXPIRED = 1, 4  # gRPC's numbers
+REFUSED = (8, 14)  # by the service, and by the library below it
 PREFIX = struct.Struct(">BL")  # before each message: whether it is compressed, and its length
 
 
@@ -81,6 +83,11 @@ class Marks:
         self.compared += question.words
         if data != question.expected:
             self.wrong += differences(question.expected, data)
+
+    def mark_overloaded(self, question: Question, status: int, data: bytes) -> None:
+        """The same for a server that is asked for more than it can do, and may say so."""
+        if status not in (CANCELLED, EXPIRED, *REFUSED):
+            self.mark(question, status, data)
 
     def mark_stream(self, question: Question, status: int, data: bytes) -> None:
         """The same for a stream: the result must be right, and the chunks must add up to its text."""

@@ -4,6 +4,7 @@ Chairlift serves without answer cache and single flight, so that every word is d
 the run says otherwise.
 """
 
+import sys
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,9 +30,11 @@ class Bench:
     name: str
     words: Path | None
     seconds: float
+    others: str = sys.executable  # interpreter with the servers of others
     figures: Figures = field(default_factory=dict)
     marks: Marks = field(default_factory=Marks)
     model: str = ""  # what is measured, in words
+    about: dict[str, str] = field(default_factory=dict)  # versions of others
 
     def __enter__(self) -> "Bench":
         self._open = ExitStack()
@@ -62,6 +65,10 @@ class Bench:
     def chairlift(self, *flags: str, repository: Path | None = None) -> Server:
         """The service."""
         return self.server("service", *self._flags(repository), *(flags or DECODE_ALL))
+
+    def profiled(self, file: Path) -> Server:
+        """The service, its front profiled into a file, which is written when it ends."""
+        return self.server("bench.profiled", str(file), *self._flags(None), *DECODE_ALL)
 
     def baseline(self, repository: Path | None = None) -> Server:
         """The service, batching whole requests."""

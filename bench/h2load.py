@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 GRPC = ("-H", "content-type: application/grpc", "-H", "te: trailers", "-H", "grpc-timeout: 10S")
 JSON = ("-H", "content-type: application/json", "--h1")
 RATE = re.compile(r"finished in [\d.]+\w+, ([\d.]+) req/s")
 LEAST_SECONDS = 1  # it counts in whole ones
+SPARE_SECONDS = 60
 
 
 def calls_s(
@@ -27,7 +29,7 @@ def calls_s(
     program = shutil.which("h2load")
     if program is None:
         return None
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as ending:
         running = []
         for number, message in enumerate(messages):
             body = Path(folder) / str(number)
@@ -36,11 +38,19 @@ def calls_s(
             connections = ("-c1", f"-m{each}") if kind is GRPC else (f"-c{each}", "-m1")
             time = (f"-D{max(LEAST_SECONDS, round(seconds))}", "--warm-up-time=1")
             command = [program, *connections, *time, f"-d{body}", *kind, url]
-            running.append(
+            process = ending.enter_context(
                 subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             )
-        outputs = [process.communicate(timeout=seconds + 60)[0] for process in running]
-    found = [RATE.search(output) for output in outputs]
-    if any(process.returncode for process in running) or None in found:
-        raise RuntimeError(f"h2load failed: {outputs[0].strip()[-200:]}")
-    return sum(float(match[1]) for match in found if match)
+            ending.callback(process.kill)  # where it has not ended by itself
+            running.append(process)
+        try:
+            outputs = [process.communicate(timeout=seconds + SPARE_SECONDS)[0] for process in running]
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"h2load did not end {SPARE_SECONDS} s after its time") from None
+    rates = []
+    for process, output in zip(running, outputs, strict=True):
+        found = RATE.search(output)
+        if process.returncode or found is None:
+            raise RuntimeError(f"h2load failed: {output.strip()[-200:]}")
+        rates.append(float(found[1]))
+    return sum(rates)

@@ -17,14 +17,16 @@ from bench.answers import Question
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS, PADDED = 0x1, 0x1, 0x4, 0x8
-HEADER_TABLE_SIZE, INITIAL_WINDOW_SIZE = 1, 4  # settings
+HEADER_TABLE_SIZE, MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 1, 3, 4  # settings
 LARGEST_WINDOW = 2**31 - 1
 FIRST_WINDOW = 65_535
 LARGEST_FRAME = 16_384  # that every server takes
 FRAME = struct.Struct(">HBBBL")  # length in 24 bits, type, flags, stream
+SETTING = struct.Struct(">HL")  # which, and its value
 READ_BYTES = 1 << 18
 SILENCE_SECONDS = 30
 
+RESETS = {7: 14, 8: 1}  # a refused stream is UNAVAILABLE, a cancelled one CANCELLED
 STATUS = re.compile(rb"grpc-status.(\d+)", re.DOTALL)
 
 
@@ -35,7 +37,7 @@ class ConnectionLost(Exception):
 class Call:
     """One call: when it was sent, when its first message and its end came (seconds), and what came.
 
-    `data` holds the messages, each behind gRPC's five bytes; `status` is a gRPC code, -1 for a reset stream.
+    `data` holds the messages, each behind gRPC's five bytes; `status` is a gRPC code, -1 for a broken stream.
     """
 
     __slots__ = ("data", "ended", "first", "question", "sent", "status")
@@ -63,6 +65,7 @@ class Connection:
         self._calls: dict[int, Call] = {}
         self._unsent: deque[Call] = deque()
         self._window = FIRST_WINDOW  # bytes that the server still takes on this connection
+        self._most = LARGEST_WINDOW  # calls that it takes side by side
         self._received = 0  # bytes of data since the last word about our own window
         self._rest = b""
         # Without a table, the server repeats every header: the same status is always the same bytes.
@@ -104,9 +107,11 @@ class Connection:
         return self._read(self._rest + received, time.perf_counter())
 
     def _flush(self) -> None:
-        """Writes what the server's window has room for, in one piece."""
+        """Writes what the server has room for, in one piece."""
         out = self._out
-        while self._unsent and len(self._unsent[0].question.request) <= self._window:
+        while self._unsent and len(self._calls) < self._most:
+            if len(self._unsent[0].question.request) > self._window:
+                break
             call = self._unsent.popleft()
             message = call.question.request
             self._stream += 2
@@ -145,7 +150,7 @@ class Connection:
                 self._end(stream, int(found[1]) if found else -1, now, ended)
             elif kind == RST_STREAM:
                 if stream in self._calls:
-                    self._end(stream, -1, now, ended)
+                    self._end(stream, RESETS.get(int.from_bytes(payload, "big"), -1), now, ended)
             elif kind != HEADERS:
                 self._control(kind, flags, stream, payload)
             if (kind <= HEADERS and flags & PADDED) or kind == CONTINUATION:
@@ -166,6 +171,7 @@ class Connection:
         if kind == WINDOW_UPDATE and stream == 0:
             self._window += int.from_bytes(payload, "big")
         elif kind == SETTINGS and not flags & ACK:
+            self._most = dict(SETTING.iter_unpack(payload)).get(MAX_CONCURRENT_STREAMS, self._most)
             self._out.append(frame(SETTINGS, ACK, 0, b""))
         elif kind == PING and not flags & ACK:
             self._out.append(frame(PING, ACK, 0, payload))

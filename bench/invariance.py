@@ -2,8 +2,9 @@
 
 A trial is one source that rides an engine in random company to its end: any number of rows, in any of them,
 encoded together with others, beside neighbours who come, hang up and are moved about at any step, and beside
-rows that hold what the last rider left. Tokens and the whole distribution of every step must be, bit for bit,
-what the same source gets alone. Exit status 1 where they are not (on a GPU: where the tokens are not).
+rows that hold what the last rider left; with attention, in memory as wide as the longest of them needs it.
+Tokens, alignments and the whole distribution of every step must be, bit for bit, what the same source gets
+alone. Exit status 1 where they are not (on a GPU: where the tokens are not).
 
 The one part of the bench that is not a client: it drives the service's engine, without a server.
 """
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundle.reader import Bundle, read_bundle
-from service.engine import Engine, open_engine
+from service.opening import AnyEngine, open_engine
 
 NEW_COMPANY = 0.03  # how likely, at each step, other numbers are wanted
 MOVE = 0.3  # how likely, at each step, everybody gets another row
@@ -31,7 +32,7 @@ class Ride:
     source: int
     row: int = 0
     tokens: list[int] = field(default_factory=list)
-    scores: list[tuple[float, bytes]] = field(default_factory=list)  # the token's, and the whole distribution
+    scores: list[tuple[float, bytes, bytes]] = field(default_factory=list)  # token's, distribution, alignment
 
 
 @dataclass
@@ -49,11 +50,12 @@ class Found:
 class Company:
     """An engine, and riders who come and go at random. Sources are random ids."""
 
-    def __init__(self, engine: Engine, bundle: Bundle, sources: int, seed: int) -> None:
+    def __init__(self, engine: AnyEngine, bundle: Bundle, sources: int, seed: int) -> None:
         limits, vocabulary = bundle.manifest.limits, bundle.manifest.vocabulary
         self._chance = random.Random(seed)
         self._engine = engine
         self._max_length = limits.max_target_length
+        self._attends = bundle.manifest.architecture.attention != "none"
         self._riders: list[Ride] = []
         self._wanted = self._span = engine.rows  # how many riders, and in which rows: 0..span-1
         known = range(vocabulary.source_unknown_id + 1, vocabulary.source_size)
@@ -82,6 +84,7 @@ class Company:
 
     def _ride_alone(self, source: int) -> Ride:
         ride = Ride(source)
+        self._engine.clear()
         self._engine.encode([self._sources[source]], [0])
         while not self._advance([ride], 1):
             pass
@@ -124,9 +127,11 @@ class Company:
         tokens, scores = self._engine.step(count)
         rows = [ride.row for ride in rides]
         log_probs = self._engine.distributions(rows).log_probs  # [len(rides), V]
-        for ride, distribution in zip(rides, log_probs, strict=True):
+        looked = self._engine.alignments(rows) if self._attends else log_probs[:, :0]  # [len(rides), S]
+        for ride, distribution, alignment in zip(rides, log_probs, looked, strict=True):
+            own = alignment[: len(self._sources[ride.source])]
             ride.tokens.append(tokens[ride.row])
-            ride.scores.append((scores[ride.row], distribution.tobytes()))
+            ride.scores.append((scores[ride.row], distribution.tobytes(), own.tobytes()))
         ends = self._engine.end_id, self._max_length
         return [ride for ride in rides if ride.tokens[-1] == ends[0] or len(ride.tokens) == ends[1]]
 

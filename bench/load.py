@@ -49,9 +49,14 @@ class Run:
     delays: list[float] = field(default_factory=list)
 
     @property
+    def answered(self) -> list[Call]:
+        """Those of the calls that were not refused."""
+        return [call for call in self.calls if call.status == 0]
+
+    @property
     def latencies(self) -> list[float]:
-        """From when a call was sent, or was to be sent, to its end; of those sent since the run began."""
-        return [call.ended - call.sent for call in self.calls if call.sent >= self.began]
+        """From when a call was sent, or was to be sent, to its answer; of those sent since the run began."""
+        return [call.ended - call.sent for call in self.answered if call.sent >= self.began]
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

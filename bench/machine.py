@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import shlex
 import time
 from pathlib import Path
@@ -24,8 +25,8 @@ def describe() -> dict[str, str]:
 
 
 def command_line(arguments: list[str]) -> str:
-    """The command of this run; of an argument that is an absolute path, its last part alone."""
-    shown = [Path(word).name if word.startswith("/") else word for word in arguments]
+    """The command of this run; of a path with folders, alone or after a `=`, its last part alone."""
+    shown = [re.sub(r"(?s)^(--[\w-]+=)?.*/(?=.)", r"\1", word) for word in arguments]
     return shlex.join(["python", "-m", "bench", *shown])
 
 

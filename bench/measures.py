@@ -6,11 +6,12 @@ CPU time.
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterator
 from random import Random
 
 from bench import echo
-from bench.answers import SERVICE, Marks, Question, framed
+from bench.answers import CANCELLED, EXPIRED, REFUSED, SERVICE, Marks, Question, framed
 from bench.http2 import Connection
 from bench.load import Mark, Run, closed_loop, open_loop, percentile, plan
 from bench.questions import endless
@@ -79,13 +80,13 @@ def measure_once(name: str, server: Server, questions: list[Question], in_flight
     """Each question once, without a warm-up."""
     with Connection(server.listen, GENERATE) as connection:
         run = closed_loop(connection, iter(questions), in_flight, 0.0, float("inf"), mark)
-    return {f"{name}.rps_{in_flight}": len(run.calls) / run.seconds}
+    return {f"{name}.rps_{in_flight}": len(run.answered) / run.seconds}
 
 
 def measure_lists(name: str, server: Server, lists: list[Question], seconds: float, mark: Mark) -> Figures:
     """A closed loop of many words a call; processor time is a word's."""
     run, usage = _closed(server, GENERATE, endless(lists), LIST_CALLS, seconds, mark)
-    words = sum(call.question.words for call in run.calls)
+    words = sum(call.question.words for call in run.answered)
     return {
         f"{name}.words_s": words / run.seconds,
         **latencies(f"{name}.", run.latencies),
@@ -97,22 +98,28 @@ def measure_streams(server: Server, questions: list[Question], seconds: float, m
     """One stream at a time: to its first message, and to its end."""
     run, usage = _closed(server, STREAM, endless(questions), 1, seconds, mark)
     return {
-        **latencies("stream.first_token_", [call.first - call.sent for call in run.calls]),
+        **latencies("stream.first_token_", [call.first - call.sent for call in run.answered]),
         **latencies("stream.", run.latencies),
-        **usage.figures("stream", len(run.calls)),
+        **usage.figures("stream", len(run.answered)),
     }
 
 
 def measure_open(
     name: str, server: Server, questions: list[Question], rate: float, seconds: float, mark: Mark
 ) -> Figures:
-    """One word a call at random moments, whether or not others are answered yet."""
+    """One word a call at random moments, whether or not others are answered yet. Latencies: the answered."""
     run, usage = _open(server, questions, rate, seconds, mark)
+    answered = len(run.answered)
+    ends = Counter(call.status for call in run.calls)
     return {
         f"{name}.planned_rps": rate,
-        **latencies(f"{name}.", run.latencies),
+        f"{name}.answered_rps": answered / run.seconds,
+        f"{name}.refused": sum(ends[status] for status in REFUSED),
+        f"{name}.cancelled": ends[CANCELLED],
+        f"{name}.expired": ends[EXPIRED],
+        **(latencies(f"{name}.", run.latencies) if answered else {}),
         **latencies(f"{name}.sent_late_", run.delays),
-        **usage.figures(name, len(run.calls)),
+        **usage.figures(name, max(1, answered)),
     }
 
 
@@ -121,7 +128,7 @@ def measure_capacity(
 ) -> float:
     """Calls a second of a closed loop of short and long ones."""
     run, _ = _closed(server, GENERATE, endless(mixed), in_flight, seconds, mark)
-    return len(run.calls) / run.seconds
+    return len(run.answered) / run.seconds
 
 
 def measure_short(
@@ -129,7 +136,7 @@ def measure_short(
 ) -> list[float]:
     """An open loop of short and long ones together: the latencies of the short ones."""
     run, _ = _open(server, mixed, rate, seconds, mark)
-    return [call.ended - call.sent for call in run.calls if not call.question.is_long]
+    return [call.ended - call.sent for call in run.answered if not call.question.is_long]
 
 
 def _open(
@@ -154,7 +161,7 @@ def _closed(
 
 def _calls(name: str, run: Run, usage: Usage, in_flight: int) -> Figures:
     return {
-        f"{name}.rps_{in_flight}": len(run.calls) / run.seconds,
+        f"{name}.rps_{in_flight}": len(run.answered) / run.seconds,
         **latencies(f"{name}.", run.latencies, f"_{in_flight}"),
-        **usage.figures(name, len(run.calls), f"_{in_flight}"),
+        **usage.figures(name, len(run.answered), f"_{in_flight}"),
     }

@@ -1,20 +1,20 @@
 """The parts of a run, in their order. A part leaves figures and marks behind."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 
-from bench import measures
+from bench import measures, others
 from bench.bench import CACHED, DECODE_ALL, Bench
 from bench.h2load import calls_s
 from bench.measures import latencies
-from bench.mosec_client import mosec_figures
 
 OFFLINE_SHARE = 0.15  # of a measure's time, for each of the many without a server
 OPEN_RATES = (500, 2000, 4000)
 OPEN_SHARE = 0.8  # of the capacity
-BUSY = 0.95  # of the capacity: what is planned above it says nothing of latency
+BUSY = 0.95  # of the capacity: above it a server may refuse
 MIX_IN_FLIGHT = 256
 MIX_SHARE = 0.6  # of the baseline's capacity, offered to both
 BEAMS = 5
@@ -52,14 +52,15 @@ def measure_stream(bench: Bench) -> None:
 
 
 def measure_open(bench: Bench) -> None:
-    """One word a call at random moments, at rates that the server can bear."""
+    """One word a call at random moments, at fixed rates, and at a share of what the server bears."""
     if "unary.rps_64" not in bench.figures:
         measure_unary(bench, (64,))
     capacity = max(bench.figures.get(f"unary.rps_{in_flight}", 0.0) for in_flight in (64, 256))
-    rates = {f"open{rate}": float(rate) for rate in OPEN_RATES if rate < BUSY * capacity}
-    for name, rate in {**rates, "open80": OPEN_SHARE * capacity}.items():
+    rates = {f"open{rate}": float(rate) for rate in OPEN_RATES} | {"open80": OPEN_SHARE * capacity}
+    for name, rate in rates.items():
+        mark = bench.marks.mark if rate < BUSY * capacity else bench.marks.mark_overloaded
         bench.figures |= measures.measure_open(
-            name, bench.chairlift(), bench.questions().single, rate, bench.seconds, bench.marks.mark
+            name, bench.chairlift(), bench.questions().single, rate, bench.seconds, mark
         )
 
 
@@ -155,10 +156,38 @@ def measure_h2load(bench: Bench) -> None:
 
 def measure_mosec(bench: Bench) -> None:
     """One word a call, whole batches behind Mosec, by the same other client; where both are installed."""
+    _measure_other(bench, others.MOSEC)
+
+
+def measure_pytriton(bench: Bench) -> None:
+    """The same behind PyTriton."""
+    _measure_other(bench, others.PYTRITON)
+
+
+def _measure_other(bench: Bench, other: others.Other) -> None:
+    version = others.version(other, bench.others)
+    if not version or shutil.which("h2load") is None:
+        _left_out(other, "it or h2load is not installed")
+        return
+    if "h2load.unary.rps_64" not in bench.figures:
+        measure_h2load(bench)
+    bench.about[other.name] = version
     asked = bench.questions()
     answers = {word: asked.answer(word) for word in asked.typical()}
-    for workers in (1, 2):
-        bench.figures |= mosec_figures(bench.bundle, workers, answers, 64, bench.seconds)
+    for workers, key in ((1, f"{other.name}.rps_64"), (2, f"{other.name}2.rps_64")):
+        try:
+            rate = others.calls_of_other_s(
+                other, bench.others, bench.bundle, workers, answers, 64, bench.seconds
+            )
+        except TimeoutError as error:
+            _left_out(other, str(error))
+            return
+        if rate is not None:
+            bench.figures[key] = rate
+
+
+def _left_out(other: others.Other, reason: str) -> None:
+    print(f"bench: {other.name}: {reason}, left out", file=sys.stderr, flush=True)
 
 
 PARTS: dict[str, Callable[[Bench], None]] = {
@@ -173,6 +202,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "engines": measure_engines,
     "h2load": measure_h2load,
     "mosec": measure_mosec,
+    "pytriton": measure_pytriton,
     "baseline": measure_baseline,
     "mix": measure_mix,
 }

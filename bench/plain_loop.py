@@ -17,7 +17,8 @@ from onnxruntime.quantization import quantize_dynamic
 from bundle.manifest import Graph
 from bundle.reader import Bundle
 
-UNUSED = frozenset({"top_tokens", "top_scores", "log_probs"})  # outputs that greedy decoding does not read
+# Outputs that greedy decoding does not read.
+UNUSED = frozenset({"top_tokens", "top_scores", "log_probs", "alignments"})
 
 
 class PlainLoop:
@@ -30,7 +31,9 @@ class PlainLoop:
         self._most = bundle.manifest.limits.max_target_length + 1
         self._encoder = _session(profile.encoder, bundle.graphs[profile.encoder.file], folder)
         self._decoder = _session(profile.decoder, bundle.graphs[profile.decoder.file], folder)
-        self._states = [tensor.name for tensor in profile.encoder.outputs]
+        self._encoded = [tensor.name for tensor in profile.encoder.outputs]
+        written = {tensor.name for tensor in profile.decoder.outputs}
+        self._states = [name for name in self._encoded if f"next_{name}" in written]  # the rest: memory
 
     def decode(self, sources: Sequence[Sequence[int]], batch: int) -> list[list[int]]:
         """The target ids of each source, `<E>` left out, in order."""
@@ -48,16 +51,15 @@ class PlainLoop:
         padded = np.zeros((len(sources), lengths.max()), np.int64)  # [B, S]
         for row, source in enumerate(sources):
             padded[row, : len(source)] = source
-        states = self._encoder.run(self._states, {"source": padded, "lengths": lengths})
+        encoded = self._encoder.run(self._encoded, {"source": padded, "lengths": lengths})
+        feeds = dict(zip(self._encoded, encoded, strict=True))
         token = np.full(len(sources), self._start_id, np.int64)
         done = np.zeros(len(sources), bool)
         steps: list[np.ndarray[Any, Any]] = []
+        read = ["next_token", "next_score", *(f"next_{name}" for name in self._states)]
         while not done.all() and len(steps) < self._most:
-            feeds = dict(zip(self._states, states, strict=True))
-            token, _, *states = self._decoder.run(
-                ["next_token", "next_score", *(f"next_{name}" for name in self._states)],
-                {"token": token, **feeds},
-            )
+            token, _, *states = self._decoder.run(read, {"token": token, **feeds})
+            feeds |= zip(self._states, states, strict=True)
             steps.append(token)
             done |= token == self._end_id
         rows = np.stack(steps, 1).tolist()

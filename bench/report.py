@@ -6,7 +6,7 @@ Knows the keys of figures, and nothing of how they are measured. A row whose fig
 import json
 from pathlib import Path
 
-from bench.tables import NOTES, TABLES, Row
+from bench.tables import NEEDED, NOTES, TABLES, Row
 
 Figures = dict[str, float]
 
@@ -24,7 +24,8 @@ def results_page(command: str, about: dict[str, str], figures: Figures) -> str:
     lines = ["# What it costs", "", f"    {command}", ""]
     lines += [f"- {name}: {value}" for name, value in about.items()]
     for title, left, right, rows in TABLES:
-        lines += _table(title, left, right, [row for row in rows if row.key in figures], figures)
+        shown = [row for row in rows if {row.key, *({row.against} & NEEDED)} <= figures.keys()]
+        lines += _table(title, left, right, shown, figures)
     lines += _offline(figures)
     lines += [
         "",
@@ -32,7 +33,8 @@ def results_page(command: str, about: dict[str, str], figures: Figures) -> str:
         "",
         f"Wrong answers: **{figures['wrong_answers']:,}** of {figures['answers_compared']:,} words compared. "
         f"Failed calls: **{figures['failed_calls']:,}**.",
-        f"Other processes took {figures['others_cpu_percent']:.1f} % of the machine meanwhile; "
+        f"Other processes took {figures['others_cpu_percent']:.1f} % of the machine meanwhile (below 0: the "
+        "system counts in ticks, and counted too few); "
         f"the run took {figures['run_seconds']:.0f} s.",
         "",
     ]
@@ -76,7 +78,7 @@ def _offline(figures: Figures) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """Three significant digits, or all of those before the point."""
-    if value >= 100:
+    """Three significant digits, or all of those before the point; counts as they are."""
+    if value >= 100 or isinstance(value, int):
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

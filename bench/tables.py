@@ -86,10 +86,21 @@ MOSEC = (
     Row("two processes that decode: calls/s", "h2load.engines2.rps_64", "mosec2.rps_64"),
 )
 
+PYTRITON = (
+    Row("one engine: calls/s", "h2load.unary.rps_64", "pytriton.rps_64"),
+    Row("two engines: calls/s", "h2load.engines2.rps_64", "pytriton2.rps_64"),
+)
+
+NEEDED = frozenset(row.against for row in (*MOSEC, *PYTRITON))  # without which their rows say nothing
+
 
 def _open(name: str) -> tuple[Row, ...]:
     return (
         Row("planned calls/s", f"{name}.planned_rps"),
+        Row("— answered calls/s", f"{name}.answered_rps"),
+        Row("— refused", f"{name}.refused"),
+        Row("— cancelled", f"{name}.cancelled"),
+        Row("— deadline over", f"{name}.expired"),
         Row("— median from the planned time, ms", f"{name}.p50_ms"),
         Row("— 99th percentile, ms", f"{name}.p99_ms"),
         Row("— of which the client sent late, 99th percentile, ms", f"{name}.sent_late_p99_ms"),
@@ -109,6 +120,7 @@ TABLES = (
     ("Two engine processes", "one", "two", ENGINES),
     ("Another client, 64 in flight", "ours", "h2load", CLIENTS),
     ("Calls, against Mosec, four words, 64 in flight, sent by h2load", "Mosec", "Chairlift", MOSEC),
+    ("Calls, against PyTriton, likewise", "PyTriton", "Chairlift", PYTRITON),
 )
 
 NOTES = """\
@@ -129,15 +141,17 @@ NOTES = """\
   batches bear.
 - Closed loops send the next call when the last is answered; what happens in the first tenth of the time
   does not count. Open loops send at planned moments (Poisson) and count from them, so that their
-  latencies hold what the client sent late. Rates that the server cannot bear (95 % of its closed loop and
-  more) are left out.
+  latencies hold what the client sent late. At rates that the server cannot bear (95 % of its closed loop
+  and more) it may refuse a call or be late for its deadline of ten seconds; latencies are those of the
+  answered.
 - The client writes its HTTP/2 frames itself (`bench/http2.py`), since a gRPC client in Python costs as
   much as a server. Every answer, under every load, is compared with what the same word got
   alone beforehand through gRPC's own client. h2load, where it is installed, is a second opinion on the
   client: it compares nothing, and sends four words of typical lengths, one a process.
 - Mosec, where it is installed, is a server of others: HTTP and JSON, a front in Rust, whole batches of at
   most as many words as there are rows, one millisecond to collect them, and in its processes the same
-  engine (`bench/mosec_server.py`).
+  engine (`bench/mosec_server.py`). PyTriton likewise: a front in C++, and the same engine in a process of
+  Python, in a thread each where there are two (`bench/pytriton_server.py`).
 - Without a server: the service's scheduler and engine, with ids in and ids out. *Its matrix products* is
   a graph of nothing but the decoder's products, of the same shapes, in the same runtime. The *plain loop*
   is `quantize_dynamic` of the fp32 graphs, batches sorted by length, stepped until all have ended

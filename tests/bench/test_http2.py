@@ -1,5 +1,7 @@
 """The client of load against gRPC's own server: what it sends is understood, and what comes back is read."""
 
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +11,19 @@ import grpc
 import pytest
 
 from bench.answers import Question, framed, messages
-from bench.http2 import Call, Connection, ConnectionLost, header_blocks
+from bench.http2 import (
+    FRAME,
+    HEADERS,
+    MAX_CONCURRENT_STREAMS,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    Call,
+    Connection,
+    ConnectionLost,
+    frame,
+    header_blocks,
+)
 
 PATH = "/t.Echo/Echo"
 
@@ -131,3 +145,54 @@ def test_later_calls_name_the_headers_of_the_first() -> None:
     assert b"application/grpc" in first
     assert b"10S" in first
     assert later == bytes([0x83, 0x86, 0xC2, 0xC1, 0xC0, 0xBF, 0xBE])  # static 3 and 6, dynamic 66 to 62
+
+
+@pytest.fixture
+def line() -> Iterator[tuple[socket.socket, Connection]]:
+    """A connection, and the end of a server that says what the test has it say."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        Connection(f"127.0.0.1:{listener.getsockname()[1]}", PATH) as connection,
+        listener.accept()[0] as server,
+    ):
+        yield server, connection
+
+
+def test_a_connection_that_breaks_while_it_is_written_to_is_lost(
+    line: tuple[socket.socket, Connection],
+) -> None:
+    server, connection = line
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    server.close()  # resets the connection at once
+    connection.send(Question(framed(b"?"), b""))
+    with pytest.raises(ConnectionLost, match="the connection broke"):
+        connection._flush()
+
+
+def streams(data: bytes) -> list[int]:
+    """The streams that a client's frames, after the preface, begin."""
+    found, place = [], len(PREFACE)
+    while place < len(data):
+        high, low, kind, _, stream = FRAME.unpack_from(data, place)
+        place += FRAME.size + (high << 8 | low)
+        if kind == HEADERS:
+            found.append(stream)
+    return found
+
+
+def test_no_more_calls_than_the_server_takes_side_by_side(line: tuple[socket.socket, Connection]) -> None:
+    server, connection = line
+    server.sendall(frame(SETTINGS, 0, 0, struct.pack(">HL", MAX_CONCURRENT_STREAMS, 2)))
+    connection.receive()  # what it takes is known now
+    for _ in range(3):
+        connection.send(Question(framed(b"?"), b""))
+    server.sendall(frame(RST_STREAM, 0, 1, (8).to_bytes(4, "big")))
+    (first,) = connection.receive()
+    assert streams(server.recv(1 << 16)) == [1, 3]
+    server.sendall(frame(RST_STREAM, 0, 3, (7).to_bytes(4, "big")))
+    (second,) = connection.receive()
+    assert streams(PREFACE + server.recv(1 << 16)) == [5]
+    server.sendall(frame(RST_STREAM, 0, 5, (2).to_bytes(4, "big")))
+    (third,) = connection.receive()
+    assert [first.status, second.status, third.status] == [1, 14, -1]
+    assert len(connection) == 0

@@ -132,6 +132,22 @@ def test_a_closed_loop_waits_until_each_caller_was_answered_since_it_began() -> 
     assert len(run.latencies) == 4
 
 
+def test_a_refusal_is_no_answer() -> None:
+    class Full(Line):
+        """Refuses every second call."""
+
+        def receive(self, seconds: float | None = None) -> list[Call]:
+            (call,) = super().receive(seconds)
+            if round(self.now) % 2:
+                call.status = 8
+            return [call]
+
+    line = Full(1.0)
+    run = closed_loop(line, itertools.repeat(QUESTION), 1, 0.0, 10.0, nobody, clock=line.clock)
+    assert (len(run.calls), len(run.answered)) == (9, 5)
+    assert run.latencies == [1.0] * 5
+
+
 def test_a_closed_loop_ends_with_its_questions() -> None:
     line = Line(1.0)
     marked: list[int] = []

@@ -21,15 +21,15 @@ def bundle(tiny_bundle: Path) -> Bundle:
 
 
 def test_a_floor_has_the_products_of_the_decoder(bundle: Bundle) -> None:
-    architecture, emitted = bundle.manifest.architecture, bundle.manifest.vocabulary.target_size - 1
-    hidden, embedding = architecture.hidden_size, architecture.embedding_size
-    assert shapes(bundle.graphs["decoder.fp32.onnx"]) == [
-        (embedding + hidden, 4 * hidden),
-        (2 * hidden, 4 * hidden),
-        (hidden, emitted),
-    ]
-    # The first layer's product with the embedding is a table there.
-    assert shapes(bundle.graphs["decoder.int8.onnx"])[0] == (hidden, 4 * hidden)
+    hidden = bundle.manifest.architecture.hidden_size
+    emitted = bundle.manifest.vocabulary.target_size - 1
+    for profile in ("fp32", "int8"):
+        # The first layer's product with the embedding is a table there.
+        assert shapes(bundle.graphs[f"decoder.{profile}.onnx"]) == [
+            (hidden, 4 * hidden),
+            (2 * hidden, 4 * hidden),
+            (hidden, emitted),
+        ]
 
 
 @pytest.mark.parametrize("integer", [True, False])
@@ -48,6 +48,10 @@ def test_the_plain_loop_decodes(bundle: Bundle, tmp_path: Path) -> None:
     # Dynamic int8 moves a random model's answers; most begin as PyTorch's do, and none is lost or swapped.
     same = sum(answer[:1] == target[:1] for answer, target in zip(answers, right, strict=True))
     assert same > len(cases) / 2
+
+
+def test_256_rows_are_among_what_is_measured() -> None:
+    assert 256 in offline.ROWS  # floor.step_us.256 is read of a run by name
 
 
 def test_every_profile_is_measured(
