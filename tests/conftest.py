@@ -15,9 +15,19 @@ from training.recipe import Card, Files, Limits, Model, Recipe, Text, Training
 LETTERS = "abcdefghijklmnopqrstuvwxyz'"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--every-network", action="store_true", help="serve every kind of network, not a few")
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of random weights: two layers, both directions, 16 hidden units. Its answers are nonsense."""
+    sizes = Model(embedding_size=8, hidden_size=16, encoder_layers=2, decoder_layers=2, bidirectional=True)
+    return save_random_run(tmp_path_factory.mktemp("run"), sizes)
+
+
+def save_random_run(run: Path, sizes: Model, spread: float = 2) -> Path:
+    """Writes a run whose weights are random, and `spread` times larger than at the start of a training."""
     recipe = Recipe(
         card=Card(title="Tiny", description="Random weights, for tests."),
         data=Files(
@@ -29,7 +39,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
         source=Text(level="char", lowercase=True),
         target=Text(level="word"),
-        model=Model(embedding_size=8, hidden_size=16, encoder_layers=2, decoder_layers=2, bidirectional=True),
+        model=sizes,
         training=Training(epochs=1, patience_epochs=1),
         limits=Limits(max_source_length=24, max_target_length=12),
     )
@@ -37,10 +47,11 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(3)
     network = Seq2Seq(len(LETTERS) + 2, len(targets) + 3, recipe.model)
     for parameter in network.parameters():
-        parameter.data.mul_(2)  # spread the answers
+        parameter.data.mul_(spread)  # spread the answers
+        zeros = parameter.data == 0  # peepholes, and most biases
+        parameter.data[zeros] = torch.randn(int(zeros.sum())) / 2
     tensors = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
     texts = build_source(LETTERS, "char", True), build_target(targets, "word")
-    run = tmp_path_factory.mktemp("run")
     save_checkpoint(run / "best.safetensors", Checkpoint(recipe, *texts, tensors, {}))
     write_atomically(run / "audit.json", b"{}")
     return run

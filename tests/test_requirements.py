@@ -18,7 +18,7 @@ PROGRAMS = {
     "training": ["bundle", "training", "export"],
     "dev": ["bench", "tests"],
 }
-RIVALS = {"mosec"}  # servers that the bench compares with: whoever compares installs them
+RIVALS = {"mosec", "pytriton"}  # servers that the bench compares with: whoever compares installs them
 NEVER_SERVED = {"torch", "lightning-fabric", "onnx", "pytest", "grpcio-tools"}
 
 
