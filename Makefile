@@ -44,7 +44,7 @@ demo: $(SERVE)/.stamp ## start a server, call it, stream from it, read its metri
 ##@ Make a model
 
 .PHONY: data
-data: $(TRAIN)/.stamp ## build data/cmudict, the pairs that the recipe g2p-en learns from
+data: $(TRAIN)/.stamp ## build data/cmudict, the pairs that the recipes g2p-en and g2p-en-tiny learn from
 	$(TRAIN)/bin/python -m training.cmudict $(ARGS)
 
 .PHONY: train

@@ -63,7 +63,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--models", type=Path, default=Path("models"), help="model repository (default: models)")
-    add("--model", default="", help="which model, in its newest version (default: the only one, or g2p-en)")
+    add(
+        "--model",
+        default="",
+        help="NAME or NAME/VERSION (default: the only model, or g2p-en/1)",
+    )
     add("--seconds", type=_seconds, default=8.0, help="time of each measure, 0.1 to 60 (default: 8)")
     add("--words", type=Path, help="file of words, one a line (default: made-up English ones)")
     add(

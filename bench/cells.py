@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m bench.cells",
         description="Trains each kind of cell and of attention on one small recipe, exports and measures it.",
     )
-    parser.add_argument("--recipe", default="g2p-en", help="the recipe, made small (default: g2p-en)")
+    parser.add_argument("--recipe", default="g2p-en-tiny", help="made small (default: %(default)s)")
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="folder of the data files")
     parser.add_argument(
         "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a setting"

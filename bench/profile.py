@@ -22,7 +22,11 @@ def main() -> int:
     )
     add = parser.add_argument
     add("--models", type=Path, default=Path("models"), help="model repository (default: models)")
-    add("--model", default="", help="which model (default: the only one, or g2p-en)")
+    add(
+        "--model",
+        default="",
+        help="NAME or NAME/VERSION (default: the only model, or g2p-en/1)",
+    )
     add("--seconds", type=float, default=4.0, help="time under load (default: 4)")
     add("--in-flight", type=int, default=64, help="calls of one word at a time (default: 64)")
     add("--list", type=int, help="words a call, 16 calls at a time, instead of one word a call")

@@ -9,22 +9,24 @@ from bundle.folder import read_folder
 from bundle.repository import find_bundles
 from bundle.writer import publish
 
-PREFERRED = "g2p-en"
+PREFERRED = "g2p-en/1"  # the plain encoder-decoder, in every profile: all figures so far are its
 
 
 def copy_model(repository: Path, name: str, to: Path) -> Path:
-    """Copies the newest version of a model, unchanged, into the repository `to`; returns its folder there.
+    """Copies one version of a model, unchanged, into the repository `to`; returns its folder there.
 
-    Empty name: the only model, or g2p-en among several. Raises ValueError where there is no such model.
+    `name` is NAME/VERSION, or NAME for the newest one; empty: the only bundle, or g2p-en/1 among several.
+    Raises ValueError where there is no such model.
     """
-    folders = find_bundles(repository)
-    names = sorted({folder.parent.name for folder in folders})
-    name = name or (names[0] if len(names) == 1 else PREFERRED)
-    if name not in names:
-        raise ValueError(f"model {name!r}: {', '.join(names) or 'none'} are in the repository")
-    newest = max((folder for folder in folders if folder.parent.name == name), key=lambda f: int(f.name))
-    target = to / name / newest.name
-    shutil.copytree(newest, target)
+    folders = {f"{folder.parent.name}/{folder.name}": folder for folder in find_bundles(repository)}
+    name, _, version = (name or (next(iter(folders)) if len(folders) == 1 else PREFERRED)).partition("/")
+    versions = [int(folder.name) for folder in folders.values() if folder.parent.name == name]
+    found = folders.get(f"{name}/{version or max(versions, default=0)}")
+    if found is None:
+        known = ", ".join(sorted(folders)) or "none"
+        raise ValueError(f"model {name}{version and f'/{version}'}: {known} are in the repository")
+    target = to / name / found.name
+    shutil.copytree(found, target)
     return target
 
 

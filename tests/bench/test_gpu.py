@@ -1,0 +1,77 @@
+"""The run for a GPU runs here too, small, with the CPU in its part; and its drills see what is not kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import gpu, gpu_answers, gpu_drills
+from bundle.reader import read_bundle
+from service.device_engine import DeviceEngine
+
+QUICK = ["--device", "cpu", "--quick"]
+
+
+def run(tiny_models: Path, to: Path, *parts: str) -> tuple[int, dict]:
+    where = ["--models", str(tiny_models), "--bundle", str(tiny_models / "tiny" / "1"), "--to", str(to)]
+    status = gpu.main([*QUICK, *where, *(word for part in parts for word in ("--only", part))])
+    return status, json.loads((to / "gpu.json").read_text())
+
+
+def test_steps_answers_and_batching(tiny_models: Path, tmp_path: Path, capsys):
+    status, figures = run(tiny_models, tmp_path / "gpu", "steps", "batching", "words")
+    assert status == 0
+    for rows in (1, 6):
+        ways = {key.rpartition(".")[2] for key in figures if key.startswith(f"step.2x32/45.{rows}.")}
+        assert ways == {f"{way}_us" for way in ("floor", "binding", "replay", "step", "plain", "torch")}
+    assert figures["words.fp32"]["words"] == 64
+    assert figures["words.fp32"]["other_tokens"] == figures["words.fp32"]["largest_score_difference"] == 0
+    assert figures["batching.ratio"] > 0 and 0 < figures["batching.whole.rows_in_use"] < 0.8
+    page = (tmp_path / "gpu" / "gpu.md").read_text()
+    assert page in capsys.readouterr().out
+    assert "| 2x32/45, 6 |" in page and "0 of 64 words" in page and str(tmp_path) not in page
+
+
+def test_every_drill_is_kept(tiny_models: Path, tmp_path: Path):
+    status, figures = run(tiny_models, tmp_path, "drills")
+    assert {name: seen for name, seen in figures["drills"].items() if not seen["kept"]} == {}
+    assert len(figures["drills"]) == 5 and status == 0
+
+
+def test_a_promise_that_is_not_kept_is_seen(tiny_models: Path, monkeypatch):
+    """Negative controls: a device that never breaks, and a server that refuses nothing."""
+    monkeypatch.setattr(gpu_drills, "CALLS", 2)
+    assert not gpu_drills._goes_on(tiny_models, {"DRILL": "cpu"})["kept"]
+    monkeypatch.setattr(gpu_drills.sys, "executable", "/bin/true")
+    assert not gpu_drills._refuses("service", tiny_models, {})["kept"]
+
+
+def test_a_part_that_fails_stops_no_other(tiny_models: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setitem(gpu.PARTS, "steps", lambda _: iter([1 // 0]))
+    status, figures = run(tiny_models, tmp_path, "steps", "words")
+    assert status == 1
+    assert figures["steps.failed"].startswith("ZeroDivisionError") and "words.fp32" in figures
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+class Differs(DeviceEngine):
+    """Broken on purpose: now and then the second best token."""
+
+    def step(self, count):
+        tokens, scores = super().step(count)
+        return [token + (index == 1 and token > 2) for index, token in enumerate(tokens)], scores
+
+
+def test_other_answers_are_counted_and_shown(tiny_bundle: Path):
+    """Negative control."""
+    bundle = read_bundle(tiny_bundle)
+    words = ["chair", "lift", "snow", "hill", "ski"]
+    found = gpu_answers.compare_words(bundle, Differs(bundle, "fp32", 4, "cpu"), words)
+    assert found["words"] == 5 and found["other_tokens"] >= 1
+    first = found["differences"][0]
+    assert first["word"] in words and first["cpu"] != first["device"] and first["step"] >= 0
+
+
+def test_a_machine_without_a_gpu_says_so(tmp_path: Path):
+    with pytest.raises(SystemExit):
+        gpu.main(["--device", "tpu", "--to", str(tmp_path)])
