@@ -190,6 +190,7 @@ async def test_what_is_wrong_at_the_start_is_an_error(service, folder, kind):
 
 
 async def test_a_file_for_nobody_is_told_of(service, folder, caplog):
+    caplog.set_level("WARNING", "service.lexicon_files")
     put(folder, "abc\tT1\n", name="tiny-2.tsv")
     files_of(service, folder)
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]

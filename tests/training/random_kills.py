@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 import torch.utils.tensorboard  # noqa: F401 (slow: here once, not in every fork)
-from test_resume import digest
 
+from tests.training.test_resume import digest
 from training import __main__ as program
 from training.checkpoint import load_checkpoint
 from training.report import RunFolder
