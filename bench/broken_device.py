@@ -48,9 +48,9 @@ class Breaking(DeviceEngine):
             self._sessions.decoder = self._sessions.tell = _Throws()
             return
         binding = self._sessions.tell.io_binding()
-        self._plan_buffer(1).bind_input(binding, "plan", 3)
+        self._state.plan_buffer(1).bind_input(binding, "plan", 3)
         for bind, name in ((binding.bind_input, "token"), (binding.bind_output, "token_out")):
-            bind(name, self.device, 0, self._tokens[0].dtype, (self.rows + 1,), NOWHERE)
+            bind(name, self.device, 0, self._state.tokens[0].dtype, (self.rows + 1,), NOWHERE)
         self._sessions.tell.run_with_iobinding(binding)
 
 

@@ -10,6 +10,7 @@ import importlib.metadata
 import json
 import os
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from bench.gpu_answers import compare_batching, compare_words
 from bench.gpu_drills import run_drills
 from bench.gpu_steps import RandomBundle, measure_steps
 from bench.machine import describe
+from bench.repositories import copy_model
 from bench.words import choose, read_words
 from bundle.reader import read_bundle
 from service.device_engine import DeviceEngine
@@ -112,7 +114,7 @@ def _service(options: argparse.Namespace) -> Iterator[Figures]:
     os.environ["CHAIRLIFT_DEVICE"], os.environ["CHAIRLIFT_PROFILE"] = options.device, "fp32"
     try:
         seconds = 0.3 if options.quick else options.seconds
-        with Bench(options.models, options.bundle.parent.name, options.words, seconds) as bench:
+        with Bench(options.models, _name(options.bundle), options.words, seconds) as bench:
             parts.measure_mix(bench)
             parts.measure_lists(bench)
             bench.figures["mix.ratio"] = bench.figures["mix.rps"] / bench.figures["mix.baseline_rps"]
@@ -123,7 +125,13 @@ def _service(options: argparse.Namespace) -> Iterator[Figures]:
 
 
 def _drills(options: argparse.Namespace) -> Iterator[Figures]:
-    yield {"drills": run_drills(options.models, options.device)}
+    with tempfile.TemporaryDirectory() as folder:  # the promises are counted by model
+        copy_model(options.models, _name(options.bundle), Path(folder))
+        yield {"drills": run_drills(Path(folder), options.device)}
+
+
+def _name(bundle: Path) -> str:
+    return f"{bundle.parent.name}/{bundle.name}"
 
 
 PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figures]]] = {

@@ -11,7 +11,7 @@ faults too.
 from collections.abc import Iterable
 from math import exp, log, tanh
 
-from bundle.manifest import Calibration
+from bundle.card import Calibration
 
 __all__ = ["confidence", "curve", "log_odds"]
 

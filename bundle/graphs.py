@@ -8,17 +8,9 @@ output next_X), and memory, which no step changes (every other input but `token`
 """
 
 from bundle.errors import BundleError
-from bundle.manifest import (
-    Architecture,
-    Dtype,
-    Graph,
-    ProfileName,
-    Tensor,
-    Vocabulary,
-    candidates,
-    graph_file,
-)
+from bundle.manifest import Architecture, Graph, Tensor, Vocabulary, candidates, graph_file
 from bundle.onnx_file import OnnxFile, OnnxTensor, read_onnx
+from bundle.values import Dtype, ProfileName
 
 __all__ = ["SOURCE_BLOCK", "check_graph", "decoder_graph", "encoder_graph"]
 

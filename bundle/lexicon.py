@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bundle.errors import BundleError
-from bundle.manifest import LEXICON, MOST_BEAM, MOST_LEXICON_ENTRIES, Limits
+from bundle.manifest import LEXICON, MOST_LEXICON_ENTRIES, Limits
 from bundle.text import SourceText, TargetText
+from bundle.values import MOST_BEAM
 
 __all__ = ["LARGEST_LEXICON_BYTES", "Lexicon", "Targets", "read_lexicon"]
 

@@ -6,33 +6,43 @@ Letters of shapes: B batch, S source length, R rows, H hidden, D encoder output,
 emitted.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 from bundle import strict_json
+from bundle.card import Calibration, Cascade, ModelCard
 from bundle.errors import BundleError
+from bundle.values import (
+    Cell,
+    Count,
+    Dimension,
+    Dtype,
+    LayerCount,
+    Length,
+    Line,
+    Name,
+    ProfileName,
+    Rows,
+    Sha256,
+    Size,
+    TensorName,
+    TokenId,
+    Version,
+)
 
 __all__ = [
     "FORMAT_VERSION",
     "LEXICON",
     "MANIFEST",
-    "MOST_BEAM",
     "MOST_LEXICON_ENTRIES",
     "TEXT_FILES",
     "Architecture",
-    "Calibration",
-    "Cascade",
-    "DataSource",
     "FileEntry",
     "Graph",
     "Limits",
     "Manifest",
-    "ModelCard",
-    "Precision",
     "Profile",
-    "ProfileName",
-    "Score",
     "Tensor",
     "Vocabulary",
     "candidates",
@@ -43,64 +53,10 @@ __all__ = [
 
 FORMAT_VERSION = 3
 MOST_CANDIDATES = 8
-MOST_BEAM = 32
 MOST_LEXICON_ENTRIES = 2**18
 MANIFEST = "manifest.json"
 LEXICON = "lexicon.tsv"
 TEXT_FILES = ("source.json", "target.json", "golden.json")
-
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}\Z")]
-Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
-Line = Annotated[str, msgspec.Meta(min_length=1, max_length=1024)]
-Prose = Annotated[str, msgspec.Meta(max_length=16_384)]
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-Version = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-Size = Annotated[int, msgspec.Meta(ge=1, le=2**20)]
-LayerCount = Annotated[int, msgspec.Meta(ge=1, le=64)]
-Rows = Annotated[int, msgspec.Meta(ge=3, le=2**24)]  # of an embedding
-TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**24)]
-Length = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
-Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
-Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
-TensorName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
-Dtype = Literal["float32", "int64", "int32", "uint8"]
-ProfileName = Literal["fp32", "int8", "fp16"]
-Cell = Literal["rnn", "lstm", "lstm-peephole", "lstm-coupled", "lstm-peephole-coupled", "gru"]
-Dimension = (
-    Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] | Annotated[str, msgspec.Meta(pattern=r"^[A-Z]\Z")]
-)
-
-
-class DataSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Data that the model learnt from."""
-
-    name: Line
-    licence: Line
-    split: Line
-    examples: Count
-    sha256: Sha256
-
-
-class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One measured result."""
-
-    dataset: Line
-    metric: Line
-    value: float
-    sources: Count  # distinct inputs that were scored
-    decoding: Line
-
-
-class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the model comes from and how good it is."""
-
-    title: Line
-    description: Prose
-    licence: Line
-    data: tuple[DataSource, ...]
-    scores: tuple[Score, ...]
-    training_commit: Line
-    recipe: dict[str, Any]  # the recipe that trained the model, as it was read
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -184,52 +140,6 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     encoder: Graph
     decoder: Graph
     notes: tuple[Line, ...] = ()  # what this profile computes otherwise than its name says, and why
-
-
-class Cascade(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Greedy decoding, and a beam for those answers alone in which two tokens came closer than a margin.
-
-    What it was fitted on says what it gives: there, `beam_share` of the sources went to the beam.
-    """
-
-    beam_size: Annotated[int, msgspec.Meta(ge=2, le=MOST_BEAM)]
-    margin: Annotated[float, msgspec.Meta(gt=0, le=100)]  # of the two best log-probabilities of a step
-    profile: ProfileName  # whose graphs decoded
-    dataset: Line
-    sources: Count  # distinct inputs
-    beam_share: Annotated[float, msgspec.Meta(ge=0, le=1)]
-    greedy_wer: Percent
-    cascade_wer: Percent
-    beam_wer: Percent
-
-
-class Precision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is kept, and how much of it is right, over one confidence."""
-
-    confidence: Share
-    coverage: Annotated[float, msgspec.Meta(gt=0, le=1)]  # of all answers
-    precision: Share  # of those kept
-
-
-class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How an answer's scores become the probability that it is right: bundle/confidence.py says how."""
-
-    temperature: Annotated[float, msgspec.Meta(ge=0.01, le=100)]
-    bias: Annotated[float, msgspec.Meta(ge=-100, le=100)]  # in natural-log odds
-    smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)]  # of the labels that the model learnt from
-    ceiling: Annotated[float, msgspec.Meta(gt=0, le=1)]  # the highest confidence
-    profile: ProfileName  # whose graphs decoded
-    dataset: Line  # it was fitted on
-    sources: Annotated[int, msgspec.Meta(ge=1, le=2**53)]  # of it, with whole answers
-    measured_on: Line  # what follows was
-    measured_sources: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-    expected_error: Share  # mean distance of confidence from accuracy, in ten groups of equal size
-    precisions: Annotated[tuple[Precision, ...], msgspec.Meta(max_length=16)]  # ascending
-
-    def __post_init__(self) -> None:
-        levels = [promise.confidence for promise in self.precisions]
-        if sorted(set(levels)) != levels:
-            raise ValueError(f"precisions are for confidences {levels}; ascending ones are allowed")
 
 
 class FileEntry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

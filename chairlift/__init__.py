@@ -3,6 +3,17 @@
 from chairlift.async_client import AsyncClient
 from chairlift.client import Client
 from chairlift.decoding import Decoding
+from chairlift.description import (
+    Architecture,
+    Calibration,
+    Cascade,
+    DataSource,
+    Limits,
+    Model,
+    ModelCard,
+    Precision,
+    Score,
+)
 from chairlift.errors import (
     ChairliftError,
     DeadlineExceeded,
@@ -16,20 +27,11 @@ from chairlift.errors import (
 from chairlift.results import (
     Alternatives,
     AnswerSource,
-    Architecture,
-    Calibration,
-    Cascade,
-    DataSource,
     FinishReason,
     Generation,
     Hypothesis,
     InputError,
-    Limits,
-    Model,
-    ModelCard,
     ModelReference,
-    Precision,
-    Score,
     TargetScore,
     TokenChunk,
 )

@@ -8,11 +8,12 @@ from typing import Unpack
 
 import grpc
 
-from chairlift import wire
+from chairlift import description_wire, wire
 from chairlift.connection import CHANNEL_OPTIONS, DEFAULT_SERVER
 from chairlift.decoding import Decoding
+from chairlift.description import Model
 from chairlift.errors import InvalidRequest, translated
-from chairlift.results import Generation, InputError, Model, TargetScore, TokenChunk
+from chairlift.results import Generation, InputError, TargetScore, TokenChunk
 from chairlift.v1 import seq2seq_pb2 as pb
 from chairlift.v1.seq2seq_pb2_grpc import Seq2SeqServiceStub
 
@@ -124,11 +125,11 @@ class Client:
             response: pb.ListModelsResponse = self._stub.ListModels(
                 pb.ListModelsRequest(), timeout=timeout_seconds
             )
-        return [wire.model(message) for message in response.models]
+        return [description_wire.model(message) for message in response.models]
 
     def model(self, name: str = "", version: int = 0, *, timeout_seconds: float = 10.0) -> Model:
         """One model version with its vocabularies. Raises `ModelNotFound` where there is none."""
         request = pb.GetModelRequest(model=wire.selector(name, version))
         with translated():
             response: pb.GetModelResponse = self._stub.GetModel(request, timeout=timeout_seconds)
-        return wire.model(response.model)
+        return description_wire.model(response.model)

@@ -9,16 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chairlift.results import (
-    AnswerSource,
-    Calibration,
-    Generation,
-    Hypothesis,
-    InputError,
-    Model,
-    TargetScore,
-    TokenChunk,
-)
+from chairlift.description import Calibration, Model
+from chairlift.results import AnswerSource, Generation, Hypothesis, InputError, TargetScore, TokenChunk
 
 
 def print_answer(

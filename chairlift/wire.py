@@ -1,4 +1,7 @@
-"""Between the wire's messages and the client's values, for both clients. Does no I/O."""
+"""Between the wire's messages and the client's values, for both clients. Does no I/O.
+
+Knows nothing of what a server says of its models: description_wire.py does.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,16 @@ import grpc
 
 from chairlift import decoding
 from chairlift.decoding import Decoding
+from chairlift.description_wire import reference
 from chairlift.errors import InvalidRequest, broken_contract
 from chairlift.results import (
     Alternatives,
     AnswerSource,
-    Architecture,
-    Calibration,
-    Cascade,
-    DataSource,
     FinishReason,
     Generation,
     Hypothesis,
     InputError,
-    Limits,
-    Model,
-    ModelCard,
     ModelReference,
-    Precision,
-    Score,
     TargetScore,
     TokenChunk,
 )
@@ -82,7 +77,7 @@ def results(request: pb.GenerateRequest, response: pb.GenerateResponse) -> list[
     """One value an input, in order. Raises ServerError where the response does not match the request."""
     if len(response.results) != len(request.inputs):
         raise broken_contract(f"{len(response.results)} results for {len(request.inputs)} inputs")
-    model = _reference(response.model)
+    model = reference(response.model)
     return [_result(result, model) for result in response.results]
 
 
@@ -90,7 +85,7 @@ def score_results(request: pb.ScoreRequest, response: pb.ScoreResponse) -> list[
     """One value a pair, in order. Raises ServerError where the response does not match the request."""
     if len(response.results) != len(request.inputs):
         raise broken_contract(f"{len(response.results)} results for {len(request.inputs)} inputs")
-    model = _reference(response.model)
+    model = reference(response.model)
     return [_score_result(result, model) for result in response.results]
 
 
@@ -127,7 +122,7 @@ class StreamReader:
         kind = message.WhichOneof("event")
         if kind == "result":
             self._finished = True
-            return _generation(message.result.generation, _reference(message.result.model))
+            return _generation(message.result.generation, reference(message.result.model))
         if kind != "tokens":
             raise broken_contract("a message without tokens or a result")
         chunk = message.tokens
@@ -140,31 +135,6 @@ class StreamReader:
         """Raises ServerError where the stream ended well but without a result."""
         if not self._finished:
             raise broken_contract("a stream that ends without a result")
-
-
-def model(message: pb.Model) -> Model:
-    """One model version."""
-    return Model(
-        reference=_reference(message.reference),
-        ready=message.ready,
-        is_default=message.is_default,
-        card=_card(message.card),
-        limits=Limits(
-            message.limits.max_source_length,
-            message.limits.max_target_length,
-            message.limits.max_inputs,
-            message.limits.max_beam_size,
-        ),
-        profiles=tuple(message.profiles),
-        profile=message.profile,
-        device=message.device,
-        architecture=_architecture(message.architecture),
-        source_tokens=tuple(message.source_tokens),
-        target_tokens=tuple(message.target_tokens),
-        cascade=_cascade(message.cascade) if message.HasField("cascade") else None,
-        calibration=_calibration(message.calibration) if message.HasField("calibration") else None,
-        lexicon_entries=message.lexicon_entries,
-    )
 
 
 def _result(message: pb.Result, model: ModelReference) -> Generation | InputError:
@@ -219,71 +189,4 @@ def _hypothesis(message: pb.Hypothesis) -> Hypothesis:
         ),
         alignments=tuple(tuple(alignment.weights) for alignment in message.alignments),
         confidence=message.confidence if message.HasField("confidence") else None,
-    )
-
-
-def _reference(message: pb.ModelReference) -> ModelReference:
-    return ModelReference(message.name, message.version, message.digest)
-
-
-def _card(message: pb.ModelCard) -> ModelCard:
-    return ModelCard(
-        title=message.title,
-        description=message.description,
-        licence=message.licence,
-        data=tuple(
-            DataSource(source.name, source.licence, source.split, source.examples, source.sha256)
-            for source in message.data
-        ),
-        scores=tuple(
-            Score(score.dataset, score.metric, score.value, score.sources, score.decoding)
-            for score in message.scores
-        ),
-        training_commit=message.training_commit,
-    )
-
-
-def _architecture(message: pb.Architecture) -> Architecture:
-    return Architecture(
-        cell=message.cell,
-        encoder_layers=message.encoder_layers,
-        decoder_layers=message.decoder_layers,
-        embedding_size=message.embedding_size,
-        hidden_size=message.hidden_size,
-        bidirectional=message.bidirectional,
-        attention=message.attention,
-        parameters=message.parameters,
-        encoder_hidden_size=message.encoder_hidden_size,
-        input_feeding=message.input_feeding,
-        context=message.context,
-    )
-
-
-def _cascade(message: pb.Cascade) -> Cascade:
-    return Cascade(
-        beam_size=message.beam_size,
-        margin=message.margin,
-        profile=message.profile,
-        dataset=message.dataset,
-        sources=message.sources,
-        beam_share=message.beam_share,
-        greedy_wer=message.greedy_wer,
-        cascade_wer=message.cascade_wer,
-        beam_wer=message.beam_wer,
-    )
-
-
-def _calibration(message: pb.Calibration) -> Calibration:
-    return Calibration(
-        temperature=message.temperature,
-        bias=message.bias,
-        smoothing=message.smoothing,
-        ceiling=message.ceiling,
-        profile=message.profile,
-        dataset=message.dataset,
-        sources=message.sources,
-        measured_on=message.measured_on,
-        measured_sources=message.measured_sources,
-        expected_error=message.expected_error,
-        precisions=tuple(Precision(p.confidence, p.coverage, p.precision) for p in message.precisions),
     )

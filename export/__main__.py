@@ -10,21 +10,13 @@ from pathlib import Path
 import msgspec
 import torch
 
+from bundle.card import Calibration, Cascade
 from bundle.errors import BundleError
 from bundle.golden import encode_golden
 from bundle.lexicon import read_lexicon
-from bundle.manifest import (
-    LEXICON,
-    MANIFEST,
-    MOST_BEAM,
-    Architecture,
-    Calibration,
-    Cascade,
-    Limits,
-    Manifest,
-    Vocabulary,
-)
+from bundle.manifest import LEXICON, MANIFEST, Architecture, Limits, Manifest, Vocabulary
 from bundle.text import SourceText, TargetText
+from bundle.values import MOST_BEAM
 from bundle.writer import publish
 from export.calibration import fit_calibration
 from export.card import make_card, with_calibration

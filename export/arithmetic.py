@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import nn
 
-from bundle.manifest import ProfileName
+from bundle.values import ProfileName
 from export.onnx_graph import GraphBuilder
 
 

@@ -5,7 +5,7 @@ Knows nothing of how a bundle is written.
 
 from pathlib import Path
 
-from bundle.manifest import Calibration
+from bundle.card import Calibration
 from export.profiles import Exported
 from export.scores import greedy_answers, read_pairs
 from training.calibration import Judged, expected_error, fit, group_by_size, precisions

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from bundle.manifest import Calibration, DataSource, ModelCard, Score
+from bundle.card import Calibration, DataSource, ModelCard, Score
 from export.scores import error_rates
 from training.checkpoint import Checkpoint
 from training.recipe import Files, Recipe

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bundle.manifest import Cascade, Score
+from bundle.card import Cascade, Score
 from export.parity import Graphs
 from export.profiles import Exported
 from export.scores import error_rates, read_pairs

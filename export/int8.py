@@ -18,7 +18,7 @@ import numpy as np
 from onnx import TensorProto
 from torch import nn
 
-from bundle.manifest import ProfileName
+from bundle.values import ProfileName
 from export.arithmetic import Float32, weights
 
 UNIT = np.float32(1 / 127)  # scale of what lies in [-1, 1]

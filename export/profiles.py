@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bundle.graphs import decoder_graph, encoder_graph
-from bundle.manifest import Architecture, Limits, Profile, ProfileName, Vocabulary, graph_file
+from bundle.manifest import Architecture, Limits, Profile, Vocabulary, graph_file
+from bundle.values import ProfileName
 from export.arithmetic import Float32
 from export.decoder import build_decoder
 from export.encoder import build_encoder, has_quantised_layers

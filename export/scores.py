@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from bundle.manifest import Score
+from bundle.card import Score
 from export.parity import Answer
 from export.profiles import Exported
 from training.checkpoint import Checkpoint

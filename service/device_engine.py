@@ -1,7 +1,7 @@
 """The decoder's rows on a device: state, tokens and encoded sources stay there from step to step.
 
 Does what engine.py does, for a device whose memory the host does not see; it runs on the CPU too, where tests
-hold it against that one. Letters: B batch, S source length, R rows, M rows that are moved, H hidden.
+hold it against that one. Letters: B batch, S source length, R rows, M rows that are asked about.
 
 Row numbers are filled up to a power of two, so that there are few shapes: all are tried before anybody is let
 in. A step is bound to fixed addresses for each such number, each of the two sets of state that it may read
@@ -12,17 +12,17 @@ it is asked for: tokens and scores in a step. Used by one thread at a time.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
 
-from bundle.manifest import Tensor
 from bundle.reader import Bundle
 from service.decoder import DeviceLost
 from service.decoding.distributions import Distributions
-from service.device_memory import Buffer, DeviceMemory
+from service.device_memory import Buffer
 from service.device_sessions import NO_GRAPH, BoundStep, DeviceSessions, run_options
+from service.device_state import DeviceState, filled
 from service.memory import Array, width_for
 from service.providers import ort
 
@@ -58,28 +58,15 @@ class DeviceEngine:
         self._start_id = vocabulary.start_id
         self._unknown_id = vocabulary.source_unknown_id
         self._longest = bundle.manifest.limits.max_source_length
-        self._spare = rows  # a row that nobody has: what fills a plan up reads and writes there
-        self._states = [{t.name: self._buffer(t) for t in graphs.states} for _ in range(2)]
-        self._tokens = [Buffer((rows + 1,), "int64", device) for _ in range(2)]  # what each row reads next
-        self._host_tokens = np.zeros(rows + 1, np.int64)  # the same
-        self._outputs = {t.name: self._buffer(t) for t in graphs.outputs}
-        self._memory = DeviceMemory(
-            graphs.memory, graphs.wide_outputs, rows + 1, device, self._copy_memory, graphs.resize
-        )
-        self._current = 0  # which set the next step reads
+        self._state = DeviceState(graphs, rows, vocabulary.start_id, device)
+        self._outputs = self._state.buffers(graphs.outputs)
         self._steps: dict[tuple[int, int, int], BoundStep] = {}
-        self._bindings: dict[tuple[str, int, int, int], ort.IOBinding] = {}
-        self._plans: dict[int, Buffer] = {}  # [3, M] by M
         self._picks: dict[int, Buffer] = {}  # [M] by M
 
     @property
     def held_bytes(self) -> int:
         """Memory on the device for rows, and what they look back on. What ONNX Runtime takes is beside it."""
-        buffers = [*self._states[0].values(), *self._states[1].values(), *self._outputs.values()]
-        return sum(buffer.size_bytes for buffer in buffers) + self._memory.size_bytes
-
-    def _buffer(self, tensor: Tensor) -> Buffer:
-        return Buffer((self.rows + 1, *map(int, tensor.shape[1:])), tensor.dtype, self.device)
+        return self._state.held_bytes + sum(buffer.size_bytes for buffer in self._outputs.values())
 
     # Joining
 
@@ -88,7 +75,7 @@ class DeviceEngine:
         assert sources, "an empty batch kills the process"
         began = time.perf_counter()
         with self._watched():
-            self._memory.make_room(max(map(len, sources)))
+            self._state.memory.make_room(max(map(len, sources)))
             by_length = sorted(range(len(sources)), key=lambda index: len(sources[index]))
             for first in range(0, len(sources), ENCODER_BATCH):
                 chosen = by_length[first : first + ENCODER_BATCH]
@@ -97,7 +84,7 @@ class DeviceEngine:
 
     def _encode(self, sources: Sequence[Sequence[int]], rows: list[int]) -> None:
         """One encoder run, filled up with sources of a token each, whose states go to the spare row."""
-        count = _filled(len(sources))
+        count = filled(len(sources))
         width = width_for(max(map(len, sources)))
         lengths = np.ones(count, np.int32)  # [B]
         lengths[: len(sources)] = [len(source) for source in sources]
@@ -112,21 +99,7 @@ class DeviceEngine:
             binding.bind_output(name, self.device, 0)
         self._sessions.encoder.run_with_iobinding(binding)
         found = dict(zip(self._sessions.encoded, binding.get_outputs(), strict=True))
-
-        entering = self._binding("enter", count, self._bind_entering)
-        for name, value in found.items():
-            entering.bind_ortvalue_input(f"new_{name}", value)
-        if self._memory.width:
-            entering.bind_cpu_input("pads_3", self._memory.pads(width))
-        self._plan(count, rows, [self._spare] * len(rows), [self._start_id] * len(rows))
-        self._sessions.enter.run_with_iobinding(entering)
-        if self._sessions.memory:
-            self._memory.write({}, lengths[: len(sources)], rows)
-
-    def _bind_entering(self, binding: ort.IOBinding) -> None:
-        for name, buffer in {**self._states[self._current], **self._memory.inputs}.items():
-            self._bind_in_place(binding, name, buffer)
-        self._bind_in_place(binding, "token", self._tokens[self._current])
+        self._state.enter(found, lengths[: len(sources)], width, rows)
 
     # The step
 
@@ -135,8 +108,8 @@ class DeviceEngine:
         assert 0 < count <= self.rows, f"{count} rows"
         began = time.perf_counter()
         with self._watched():
-            if self._memory.width:
-                self._memory.before_step(count)
+            if self._state.memory.width:
+                self._state.memory.before_step(count)
             bound = self._bound(count)
             self._sessions.decoder.run_with_iobinding(bound.binding, bound.options)
             self.replayed, bound.captured = bound.captured, self.device != "cpu"
@@ -157,22 +130,20 @@ class DeviceEngine:
 
     def _turn(self, count: int) -> tuple[list[int], list[float]]:
         """What was written is what the next step reads; tokens and scores come to the host."""
-        tokens = self._tokens[1 - self._current].read()
         scores: list[float] = self._outputs["next_score"].read()[:count].tolist()
-        self._current = 1 - self._current
-        self._host_tokens[:] = tokens
-        return tokens[:count].tolist(), scores
+        tokens: list[int] = self._state.turn()[:count].tolist()
+        return tokens, scores
 
     def _bound(self, count: int) -> BoundStep:
-        key = (min(_filled(count), self.rows), self._current, self._memory.width)
+        key = (min(filled(count), self.rows), self._state.current, self._state.memory.width)
         return self._steps.get(key) or self._bind_step(*key)
 
     def _bind_step(self, count: int, reads: int, width: int) -> BoundStep:
         """Binds the decoder's tensors: one set is read, the other written."""
-        binding, writes = self._sessions.decoder.io_binding(), 1 - reads
-        inputs = {"token": self._tokens[reads], **self._states[reads], **self._memory.inputs}
-        outputs = {**self._outputs, **self._memory.outputs, "next_token": self._tokens[writes]}
-        outputs |= {f"next_{name}": buffer for name, buffer in self._states[writes].items()}
+        binding, state, writes = self._sessions.decoder.io_binding(), self._state, 1 - reads
+        inputs = {"token": state.tokens[reads], **state.states[reads], **state.memory.inputs}
+        outputs = {**self._outputs, **state.memory.outputs, "next_token": state.tokens[writes]}
+        outputs |= {f"next_{name}": buffer for name, buffer in state.states[writes].items()}
         for name, buffer in inputs.items():
             buffer.bind_input(binding, name, count)
         for name, buffer in outputs.items():
@@ -198,7 +169,7 @@ class DeviceEngine:
         self, session: ort.InferenceSession, name: str, rows: Sequence[int], outputs: list[str]
     ) -> list[Array]:
         """Some rows of the decoder's outputs, on the host."""
-        count = _filled(len(rows))
+        count = filled(len(rows))
         chosen = np.full(count, rows[0], np.int64)
         chosen[: len(rows)] = rows
         if count not in self._picks:
@@ -206,7 +177,7 @@ class DeviceEngine:
         self._picks[count].write(chosen)
         binding = session.io_binding()
         self._picks[count].bind_input(binding, "rows", count)
-        every = {**self._outputs, **self._memory.outputs}
+        every = {**self._outputs, **self._state.memory.outputs}
         for output in outputs:
             every[output].bind_input(binding, output, self.rows + 1)
             binding.bind_output(f"{output}_out", "cpu")
@@ -218,72 +189,11 @@ class DeviceEngine:
     def place(self, rows: Sequence[int], sources: Sequence[int], tokens: Sequence[int]) -> None:
         """Copies the states of rows `sources` over those of `rows`, all at once, to read `tokens` next."""
         with self._watched():
-            if rows == sources:
-                self._tell(rows, tokens)
-                return
-            count = self._plan(_filled(len(rows)), rows, sources, tokens)
-            self._sessions.place.run_with_iobinding(self._binding("place", count, self._bind_moving))
-            if self._sessions.memory:
-                self._memory.copy(rows, sources)
-
-    def _tell(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
-        """What some rows read next."""
-        count = self._plan(_filled(len(rows)), rows, rows, tokens)
-        self._sessions.tell.run_with_iobinding(self._binding("tell", count, self._bind_telling))
+            self._state.place(rows, sources, tokens)
 
     def move(self, rows: Sequence[int], sources: Sequence[int]) -> None:
         """Copies states and tokens of rows `sources` over those of `rows`, all at once."""
-        self.place(rows, sources, self._host_tokens[list(sources)].tolist())
-
-    def _bind_moving(self, binding: ort.IOBinding) -> None:
-        for name, buffer in self._states[self._current].items():
-            self._bind_in_place(binding, name, buffer)
-        self._bind_telling(binding)
-
-    def _bind_telling(self, binding: ort.IOBinding) -> None:
-        self._bind_in_place(binding, "token", self._tokens[self._current])
-
-    def _copy_memory(self, rows: list[int], sources: list[int]) -> None:
-        count = self._plan(_filled(len(rows)), rows, sources, None)
-        binding = self._binding("copy", count, self._bind_memory)
-        assert self._sessions.copy is not None
-        self._sessions.copy.run_with_iobinding(binding)
-
-    def _bind_memory(self, binding: ort.IOBinding) -> None:
-        for name, buffer in self._memory.inputs.items():
-            self._bind_in_place(binding, name, buffer)
-
-    def _bind_in_place(self, binding: ort.IOBinding, name: str, buffer: Buffer) -> None:
-        """A tensor of which a graph changes some rows where they lie."""
-        buffer.bind_input(binding, name, self.rows + 1)
-        buffer.bind_output(binding, f"{name}_out", self.rows + 1)
-
-    def _binding(self, name: str, count: int, bind: Callable[[ort.IOBinding], None]) -> ort.IOBinding:
-        """The binding of a row graph for so many moved rows, made once for each set and width."""
-        key = (name, count, self._current, self._memory.width)
-        if key not in self._bindings:
-            binding = self._bindings[key] = getattr(self._sessions, name).io_binding()
-            self._plan_buffer(count).bind_input(binding, "plan", 3)
-            bind(binding)
-        return self._bindings[key]
-
-    def _plan(
-        self, count: int, rows: Sequence[int], sources: Sequence[int], tokens: Sequence[int] | None
-    ) -> int:
-        """Which rows are written, from which, and what they read next; filled up with the spare row."""
-        plan = np.full((3, count), self._spare, np.int64)
-        plan[2] = self._start_id
-        plan[0, : len(rows)], plan[1, : len(rows)] = rows, sources
-        if tokens is not None:
-            plan[2, : len(rows)] = tokens
-            self._host_tokens[list(rows)] = tokens
-        self._plan_buffer(count).write(plan)
-        return count
-
-    def _plan_buffer(self, count: int) -> Buffer:
-        if count not in self._plans:
-            self._plans[count] = Buffer((3, count), "int64", self.device)
-        return self._plans[count]
+        self.place(rows, sources, self._state.host_tokens[list(sources)].tolist())
 
     # Beginning and end
 
@@ -298,9 +208,8 @@ class DeviceEngine:
                 self.encode(sources * count, range(count))
                 for _ in range(2):
                     self._try_all(count)
-            if not self._memory.width:  # then only the encoder's shapes differ
-                lengths_left = lengths[lengths.index(length) + 1 :]
-                self._warm_encoder(lengths_left)
+            if not self._state.memory.width:  # then only the encoder's shapes differ
+                self._warm_encoder(lengths[lengths.index(length) + 1 :])
                 break
         self.clear()
 
@@ -314,14 +223,14 @@ class DeviceEngine:
         self.step(count)
         rows = list(range(count))
         self.distributions(rows)
-        if self._memory.outputs:
+        if self._state.memory.outputs:
             self.alignments(rows)
         self.place(rows, rows, [self._start_id] * count)
         self.move(rows, rows[::-1])
 
     def clear(self) -> None:
         """Hears that nobody is in any row."""
-        self._memory.clear()
+        self._state.memory.clear()
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -330,15 +239,10 @@ class DeviceEngine:
             yield
         except Exception as error:
             try:
-                self._tell([self._spare], [self._start_id])
+                self._state.touch()
             except Exception:
                 raise DeviceLost(f"{self.device} answers nothing any more") from error
             raise
-
-
-def _filled(count: int) -> int:
-    """The least power of two that is no smaller."""
-    return 1 << (count - 1).bit_length()
 
 
 def _counts(rows: int) -> list[int]:

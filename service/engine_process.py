@@ -97,10 +97,18 @@ class EngineHost:
         bundle = read_bundle(Path(start.folder))
         engine, fallback = open_engine(bundle, profile, start.rows, device, start.threads)
         self._engines.append(engine)
-        express = open_beside(engine, bundle, start.express_rows)
-        self._engines.append(express)
-        for rows in (engine, express):
-            rows.warm_up()
+        try:
+            express = open_beside(engine, bundle, start.express_rows)
+            self._engines.append(express)
+            for rows in (engine, express):
+                rows.warm_up()
+        except (DeviceLost, StartError):
+            raise
+        except Exception as error:  # such as a device without memory for so many rows
+            log.error("the engine does not start", exc_info=True)
+            raise StartError(
+                f"device {engine.device}: {type(error).__name__} before its first row"
+            ) from error
         difference = verify(bundle, engine)
         held = sum(rows.held_bytes for rows in (engine, express))
         ready = Ready(engine.device, difference, lost or fallback, engine.profile.name, held)

@@ -43,6 +43,7 @@ class LexiconFiles:
         self._metrics = metrics
         self._seen: dict[str, State] = {}  # by the name of the model, at the last look
         self._settled: dict[str, State] = {}  # taken or refused already
+        self._stopped = False
 
     def load(self) -> None:
         """Takes every file. Raises StartError for what is wrong with one of them."""
@@ -60,13 +61,16 @@ class LexiconFiles:
                     raise StartError(f"--lexicons: {error}") from error
 
     async def watch(self, seconds: float) -> None:
-        """Looks so often, until it is cancelled."""
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await self.look()
-            except Exception:
-                log.exception("the lexicons could not be looked at")
+        """Looks so often, until it is cancelled; a file that is being read then is let go of."""
+        try:
+            while True:
+                await asyncio.sleep(seconds)
+                try:
+                    await self.look()
+                except Exception:
+                    log.exception("the lexicons could not be looked at")
+        finally:
+            self._stopped = True
 
     async def look(self) -> None:
         """Takes or refuses each file that has changed, but not since the last look."""
@@ -117,7 +121,12 @@ class LexiconFiles:
         path = self._path(model.manifest.name)
         texts, limits = (model.bundle.source, model.bundle.target), model.manifest.limits
         data = _read_file(path, state)
-        return read_lexicon(data, *texts, limits, path.name, partial(time.sleep, rest_seconds))
+        return read_lexicon(data, *texts, limits, path.name, partial(self._rest, rest_seconds))
+
+    def _rest(self, seconds: float) -> None:
+        if self._stopped:
+            raise BundleError("the server stops")
+        time.sleep(seconds)
 
     def _path(self, name: str) -> Path:
         return self._folder / f"{name}.tsv"

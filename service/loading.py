@@ -103,6 +103,9 @@ class Loader:
             answers = await asyncio.gather(*(process.open() for process in processes))
             if any(process.link.closed for process in processes):
                 raise StartError("an engine process ended while another one loaded")
+            found = sorted({f"{ready.profile} on {ready.device}" for ready in answers})
+            if len(found) > 1:  # the same request would get one answer or the other
+                raise StartError(f"its engines are {', '.join(found)}; all of one kind are allowed")
         except (BundleError, StartError) as error:
             await asyncio.gather(*(asyncio.to_thread(process.stop) for process in processes))
             raise StartError(f"model {name}: {error}") from error

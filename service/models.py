@@ -9,29 +9,25 @@ import logging
 import time
 from collections.abc import AsyncGenerator
 from collections.abc import Sequence as Sized
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 from bundle.lexicon import Lexicon
 from bundle.reader import Bundle
 from service.answers import Answers, Caller, Key
 from service.answers import Flight as SharedFlight
-from service.confidence import confidences
 from service.dispatcher import Dispatcher, Submission, express_rows
 from service.errors import (
     DeadlineExceeded,
-    DeviceGone,
     Draining,
     Internal,
     InvalidRequest,
     ServiceError,
     Violation,
 )
-from service.hypothesis import Hypothesis
 from service.inputs import source_ids
 from service.lexicon import asks_for_the_best_alone, digest_with, hypotheses
 from service.options import Options, forced
+from service.results import Answer, Chunk, Result, answer_of, result_of, size_bytes, too_late
 from service.sequence import Outcome
 from service.settings import Settings
 
@@ -39,31 +35,7 @@ log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 256 << 20  # of kept answers, about
 
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of one input. Equal inputs may share one answer: it is never changed."""
-
-    hypotheses: list[Hypothesis]  # best first
-    texts: list[str]  # of each hypothesis
-    source_length: int
-    unknown_tokens: int
-    confidences: Sized[float | None]  # of each hypothesis
-    source: Literal["model", "lexicon"] = "model"
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Tokens that a stream has decided on, and what they add to the text."""
-
-    index: int
-    token_ids: list[int]
-    text: str
-    scores: list[float]
-
-
 Source = list[int] | InvalidRequest | Answer  # its ids, or what is known before anything is decoded
-Result = Answer | ServiceError
 Flight = SharedFlight[Result, Submission]
 
 
@@ -168,7 +140,7 @@ class Model:
                     sent, said = len(tokens), whole
         finally:
             self.dispatcher.cancel([submission])
-        result = self._result(submission)
+        result = result_of(submission, self.bundle)
         if isinstance(result, ServiceError):
             raise result
         yield result
@@ -199,7 +171,7 @@ class Model:
         if not found:
             return source
         self.answers.listed += 1
-        return self._answer(found, source, [None] * len(found), "lexicon")
+        return answer_of(found, source, [None] * len(found), self.bundle, "lexicon")
 
     async def _decode(
         self,
@@ -225,7 +197,7 @@ class Model:
         try:
             await self.answers.wait(caller)
         except TimeoutError:
-            raise _too_late() from None
+            raise too_late() from None
         results = [found.answer if isinstance(found, SharedFlight) else found for found in boarded]
         for result in results:
             assert result is not None
@@ -261,11 +233,11 @@ class Model:
             if self.answers.expire(flight, time.monotonic()):
                 self._fly_again(flight, submission)
             return
-        result = self._result(submission)
+        result = result_of(submission, self.bundle)
         if isinstance(result, ServiceError) or outcome is Outcome.DEADLINE:
             self.answers.fail(flight, result)
         else:
-            self.answers.land(flight, result, _size_bytes(submission, result))
+            self.answers.land(flight, result, size_bytes(submission, result))
 
     def _fly_again(self, flight: Flight, submission: Submission) -> None:
         """Starts a sequence anew for those whose own deadline is later than that of whoever led it."""
@@ -274,46 +246,3 @@ class Model:
             self.dispatcher.submit([flight.sequence])
         except ServiceError as error:
             self.answers.fail(flight, error)
-
-    def _result(self, submission: Submission) -> Result:
-        """What a sequence that has ended is to its caller."""
-        assert submission.ended is not None
-        outcome, found = submission.ended.outcome, submission.ended.hypotheses
-        if found:
-            likely = confidences(self.manifest, submission.options, found)
-            return self._answer(found, submission.source_ids, likely)
-        if outcome is Outcome.DEADLINE:
-            return _too_late()
-        if outcome is Outcome.DRAINED:
-            return Draining("the server stopped before the answer was complete")
-        if outcome is Outcome.LOST:
-            return DeviceGone("the device that decoded was lost before the answer was complete")
-        error = Internal()
-        log.error("a sequence failed", extra={"error_id": error.error_id})
-        return error
-
-    def _answer(
-        self,
-        found: list[Hypothesis],
-        ids: list[int],
-        likely: Sized[float | None],
-        source: Literal["model", "lexicon"] = "model",
-    ) -> Answer:
-        texts = [self.bundle.target.decode(hypothesis.tokens) for hypothesis in found]
-        unknown = ids.count(self.manifest.vocabulary.source_unknown_id)
-        return Answer(found, texts, len(ids), unknown, likely, source)
-
-
-def _size_bytes(submission: Submission, answer: Answer) -> int:
-    """About what a kept answer and its key take in memory."""
-    options = submission.options
-    entries = len(options.prefix) + len(options.allowed) + len(options.banned) + len(options.biases)
-    tokens = sum(len(hypothesis.scores) for hypothesis in answer.hypotheses)
-    pairs = tokens * options.alternatives
-    weights = tokens * len(submission.source_ids) if options.alignments else 0
-    sizes = 8 * len(submission.source_ids) + 64 * (entries + tokens) + 112 * pairs + 32 * weights
-    return len(options.lexicon) + sizes
-
-
-def _too_late() -> DeadlineExceeded:
-    return DeadlineExceeded("the deadline passed before the answer was complete")

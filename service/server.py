@@ -5,9 +5,6 @@ Every call passes `_guarded`: it gets exactly one status, and what our own code 
 
 import asyncio
 import logging
-import os
-import sys
-import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
@@ -21,6 +18,7 @@ from grpc_reflection.v1alpha import reflection
 from chairlift.v1 import seq2seq_pb2 as pb
 from service.errors import Draining, Internal, InvalidRequest, ServiceError, StartError, Violation
 from service.metrics import MethodMetrics, Metrics
+from service.pollers import slow_down_pollers
 from service.servicer import Servicer
 from service.settings import Settings
 from service.status import Context, abort, code_of
@@ -31,7 +29,6 @@ SERVICE = pb.DESCRIPTOR.services_by_name["Seq2SeqService"].full_name
 MAX_MESSAGE_BYTES = 1 << 20
 CUT_OFF_SECONDS = 1.0  # after every other limit, for a call that cannot end: a reader who reads nothing
 PARKING_SECONDS = 0.2
-POLLER_NICENESS = 5
 OPTIONS = (
     ("grpc.so_reuseport", 0),  # a second server on the port is an error
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -86,7 +83,7 @@ class Server:
         except RuntimeError as error:
             raise StartError(f"--listen {self._address}: cannot be bound") from error
         await self._server.start()
-        _slow_down_pollers()
+        slow_down_pollers()
         for name in ("", SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return f"{self._address.rpartition(':')[0]}:{port}"
@@ -218,20 +215,6 @@ class Server:
         self._inside -= 1
         if not self._inside:
             self.empty.set()
-
-
-def _slow_down_pollers() -> None:
-    """Lets the event loop's thread go before gRPC's, which hands it every event.
-
-    Where cores are short, it would interrupt the loop for each event; behind it, it brings many at once.
-    """
-    if sys.platform != "linux":  # elsewhere a thread has no priority of its own
-        return
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and thread.native_id is not None:
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, thread.native_id, own + POLLER_NICENESS)
 
 
 def _internal() -> Internal:

@@ -26,6 +26,7 @@ class Servicer:
         """Answers for many inputs, in their order."""
         model = self._models.select(request.model.name, request.model.version)
         options, priority = requests.options(request.options, model), requests.priority(request.priority)
+        requests.refuse_floods(options, len(request.inputs), model)
         deadline = self._deadline(_time_for(options, seconds))
         answers = await model.generate(request.inputs, options, deadline, priority)
         results = [wire.result(answer, request.options) for answer in answers]

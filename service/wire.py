@@ -2,11 +2,12 @@
 
 import functools
 
-from bundle.manifest import Calibration, Cascade
+from bundle.card import Calibration, Cascade
 from chairlift.v1 import seq2seq_pb2 as pb
 from service.errors import InvalidRequest, ServiceError
 from service.hypothesis import Hypothesis
-from service.models import Answer, Chunk, Model
+from service.models import Model
+from service.results import Answer, Chunk
 from service.status import code_of, text_of
 
 FINISH_REASONS = {

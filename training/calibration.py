@@ -13,12 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bundle.card import Precision
 from bundle.confidence import curve, log_odds
-from bundle.manifest import Precision
 
 GROUPS = 10
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)  # over which precision is measured
 DIGITS = 4  # that are kept
+LEAST_ANSWERS = 50  # for a share of them to be worth a promise
 DOUBT = 4.0  # log-odds of the ceiling where there is little to fit it on
 
 
@@ -124,7 +125,7 @@ def expected_error(groups: Sequence[Group]) -> float:
 
 
 def precisions(confidences: np.ndarray, right: np.ndarray) -> tuple[Precision, ...]:
-    """Share and accuracy of the answers over each of LEVELS; levels over which there is none are left out."""
+    """Share and accuracy of the answers over each of LEVELS; of a few answers nothing is promised."""
     return tuple(
         Precision(
             confidence=level,
@@ -132,5 +133,5 @@ def precisions(confidences: np.ndarray, right: np.ndarray) -> tuple[Precision, .
             precision=float(round(right[kept].mean(), DIGITS)),
         )
         for level in LEVELS
-        if (kept := confidences > level).any()
+        if (kept := confidences > level).sum() >= LEAST_ANSWERS
     )

@@ -18,7 +18,8 @@ from training.calibration import (
     precisions,
 )
 from training.data import DataError, Split, load_splits, read_split
-from training.scoring import Ensemble, command_parser, load_ensemble, split_of
+from training.ensemble import Ensemble, load_ensemble
+from training.scoring import command_parser, split_of
 
 
 def run_calibrate(arguments: Sequence[str]) -> int:

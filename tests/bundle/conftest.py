@@ -10,21 +10,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from bundle.card import DataSource, ModelCard, Score
 from bundle.golden import Golden, GoldenCase, encode_golden
 from bundle.graphs import decoder_graph, encoder_graph
-from bundle.manifest import (
-    Architecture,
-    DataSource,
-    Graph,
-    Limits,
-    Manifest,
-    ModelCard,
-    Profile,
-    ProfileName,
-    Score,
-    Vocabulary,
-)
+from bundle.manifest import Architecture, Graph, Limits, Manifest, Profile, Vocabulary
 from bundle.text import build_source, build_target
+from bundle.values import ProfileName
 from bundle.writer import publish
 
 DTYPES = {

@@ -8,9 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from bundle.card import Calibration, Precision
 from bundle.confidence import confidence, curve, log_odds
 from bundle.errors import BundleError
-from bundle.manifest import Calibration, Manifest, Precision, decode_manifest, encode_manifest
+from bundle.manifest import Manifest, decode_manifest, encode_manifest
 
 FITTED = Calibration(
     temperature=1.25,

@@ -7,9 +7,10 @@ import pytest
 
 from bundle.errors import BundleError
 from bundle.lexicon import LARGEST_LEXICON_BYTES, Lexicon, read_lexicon
-from bundle.manifest import LEXICON, MOST_BEAM, MOST_LEXICON_ENTRIES, Limits
+from bundle.manifest import LEXICON, MOST_LEXICON_ENTRIES, Limits
 from bundle.reader import read_bundle
 from bundle.text import SourceText, TargetText, build_source, build_target
+from bundle.values import MOST_BEAM
 
 LETTERS = SourceText(build_source("abcdefg", "char", True, strip_accents=True))
 WORDS = SourceText(build_source(["one", "two"], "word"))

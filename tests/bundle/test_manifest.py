@@ -6,9 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from bundle.card import Score
 from bundle.errors import BundleError
 from bundle.golden import Golden, GoldenCase, decode_golden, encode_golden
-from bundle.manifest import Manifest, Score, decode_manifest, encode_manifest
+from bundle.manifest import Manifest, decode_manifest, encode_manifest
 
 REMOVED = "(removed)"
 

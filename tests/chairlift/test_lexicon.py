@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from chairlift import AnswerSource, Generation, TokenChunk, wire
+from chairlift import AnswerSource, Generation, TokenChunk, description_wire, wire
 from chairlift.printing import GrowingLine, print_answer
 from chairlift.v1 import seq2seq_pb2 as pb
 
@@ -32,7 +32,7 @@ def test_sources_are_read(source: int, read: AnswerSource) -> None:
 
 
 def test_entries_are_read() -> None:
-    assert wire.model(pb.Model(lexicon_entries=7)).lexicon_entries == 7
+    assert description_wire.model(pb.Model(lexicon_entries=7)).lexicon_entries == 7
 
 
 @pytest.mark.parametrize("source", [pb.ANSWER_SOURCE_MODEL, pb.ANSWER_SOURCE_LEXICON])

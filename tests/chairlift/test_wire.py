@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 import chairlift
-from chairlift import decoding, results, wire
+from chairlift import decoding, description, description_wire, results, wire
 from chairlift.v1 import seq2seq_pb2 as pb
 
 
@@ -15,17 +15,17 @@ from chairlift.v1 import seq2seq_pb2 as pb
     ("value", "message"),
     [
         (results.Alternatives, pb.Alternatives),
-        (results.Architecture, pb.Architecture),
-        (results.Calibration, pb.Calibration),
-        (results.Cascade, pb.Cascade),
-        (results.DataSource, pb.DataSource),
+        (description.Architecture, pb.Architecture),
+        (description.Calibration, pb.Calibration),
+        (description.Cascade, pb.Cascade),
+        (description.DataSource, pb.DataSource),
         (results.Hypothesis, pb.Hypothesis),
-        (results.Limits, pb.Limits),
-        (results.Model, pb.Model),
-        (results.ModelCard, pb.ModelCard),
+        (description.Limits, pb.Limits),
+        (description.Model, pb.Model),
+        (description.ModelCard, pb.ModelCard),
         (results.ModelReference, pb.ModelReference),
-        (results.Precision, pb.Precision),
-        (results.Score, pb.Score),
+        (description.Precision, pb.Precision),
+        (description.Score, pb.Score),
         (results.TokenChunk, pb.TokenChunk),
         (results.InputError, pb.Error),
     ],
@@ -66,7 +66,7 @@ def test_card_is_read_field_by_field():
     card = pb.ModelCard(
         title="t", description="d", licence="l", data=[source], scores=[score], training_commit="c"
     )
-    assert wire.model(pb.Model(card=card)).card == chairlift.ModelCard(
+    assert description_wire.model(pb.Model(card=card)).card == chairlift.ModelCard(
         "t",
         "d",
         "l",
@@ -89,7 +89,7 @@ def test_architecture_and_limits_are_read_field_by_field():
         bidirectional=True, encoder_hidden_size=6, input_feeding=True, **kinds, **numbers
     )
     limits = pb.Limits(max_source_length=7, max_target_length=8, max_inputs=9, max_beam_size=10)
-    model = wire.model(pb.Model(architecture=message, limits=limits))
+    model = description_wire.model(pb.Model(architecture=message, limits=limits))
     assert model.architecture == chairlift.Architecture(
         "lstm", 1, 2, 3, 4, True, "dot", 5, 6, True, "first-step"
     )
@@ -105,10 +105,10 @@ def test_cascade_is_read_field_by_field():
         "beam_wer": 0.0625,
     }
     message = pb.Cascade(beam_size=5, profile="int8", dataset="dev", sources=6, **numbers)
-    assert wire.model(pb.Model(cascade=message)).cascade == chairlift.Cascade(
+    assert description_wire.model(pb.Model(cascade=message)).cascade == chairlift.Cascade(
         beam_size=5, profile="int8", dataset="dev", sources=6, **numbers
     )
-    assert wire.model(pb.Model()).cascade is None
+    assert description_wire.model(pb.Model()).cascade is None
 
 
 def test_finish_reason_of_a_newer_server():

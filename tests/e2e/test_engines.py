@@ -10,7 +10,7 @@ import pytest
 from bundle.reader import Bundle, read_bundle
 from chairlift import AsyncClient, Client, ServerError, Unavailable
 from service.engine_process import NICENESS
-from service.server import POLLER_NICENESS
+from service.pollers import POLLER_NICENESS
 from tests.e2e.conftest import ServerProcess
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are found in /proc")

@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 
-from bundle.manifest import Architecture, ProfileName, Vocabulary
+from bundle.manifest import Architecture, Vocabulary
+from bundle.values import ProfileName
 from export.profiles import build_graphs
 from training.model import Seq2Seq
 from training.recipe import Model

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 import export.layers
 import export.parity
 from bundle.graphs import check_graph, decoder_graph, encoder_graph
-from bundle.manifest import Architecture, Limits, ProfileName
+from bundle.manifest import Architecture, Limits
+from bundle.values import ProfileName
 from export.parity import Answer, Graphs, ParityError, check_invariance, check_parity
 from export.profiles import export_profile
 from tests.export.shapes import LOOKS, SHAPES, SIZES, VOCABULARY, graphs_of, network, some_sources

@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch")
 
 import export.calibration
+import training.calibration
 from bundle.confidence import confidence
 from bundle.reader import Bundle, read_bundle
 from export.__main__ import main
@@ -63,6 +64,7 @@ def test_it_is_measured_on_other_pairs_than_it_was_fitted_on(
         return [made_up(source) for source in sources]
 
     monkeypatch.setattr(export.calibration, "greedy_answers", answer)
+    monkeypatch.setattr(training.calibration, "LEAST_ANSWERS", 5)
     manifest = exported(tiny_run, tmp_path, "--dev", files[0], "--score", files[1]).manifest
     assert asked == DEV + TEST
     found, whole = manifest.calibration, [word for word in TEST if word[-1] != "j"]

@@ -10,8 +10,9 @@ import pytest
 pytest.importorskip("torch")
 
 import export.cascade
+from bundle.card import Cascade
 from bundle.errors import BundleError
-from bundle.manifest import Cascade, decode_manifest, encode_manifest
+from bundle.manifest import decode_manifest, encode_manifest
 from bundle.reader import Bundle, read_bundle
 from bundle.text import TargetText
 from export.__main__ import main

@@ -9,10 +9,10 @@ import msgspec
 import pytest
 
 import chairlift
-from bundle.manifest import Cascade
+from bundle.card import Cascade
 from bundle.reader import Bundle, read_bundle
+from chairlift.description_wire import model as model_of
 from chairlift.v1 import seq2seq_pb2 as pb
-from chairlift.wire import model as model_of
 from export.cascade import decode
 from export.parity import Graphs
 from service import requests

@@ -7,11 +7,11 @@ import msgspec
 import pytest
 
 import chairlift
+from bundle.card import Calibration, Precision
 from bundle.confidence import confidence
-from bundle.manifest import Calibration, Precision
 from bundle.reader import Bundle, read_bundle
+from chairlift.description_wire import model as model_of
 from chairlift.v1 import seq2seq_pb2 as pb
-from chairlift.wire import model as model_of
 from tests.service.conftest import CountdownEngine
 
 WORDS = list("abcdefgh")  # answers of 2 to 9 tokens, counted down

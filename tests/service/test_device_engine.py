@@ -16,6 +16,7 @@ from bundle.reader import Bundle
 from service import golden, row_graphs
 from service.decoder import DeviceLost
 from service.device_engine import DeviceEngine
+from service.device_state import DeviceState
 from service.engine import Engine
 from service.opening import open_beside
 from tests.service.captures import Capturing, Fuse, put_on_fuse
@@ -38,8 +39,8 @@ def looking(factory, look: str) -> Bundle:
     return exported(factory.getbasetemp(), ("lstm", look, 2))[0]
 
 
-def warm(bundle: Bundle, profile: str, rows: int = ROWS, kind=DeviceEngine) -> DeviceEngine:
-    engine = kind(bundle, profile, rows, "cpu")
+def warm(bundle: Bundle, profile: str, rows: int = ROWS) -> DeviceEngine:
+    engine = DeviceEngine(bundle, profile, rows, "cpu")
     engine.warm_up()
     return engine
 
@@ -94,30 +95,31 @@ def test_alignments_are_those_of_the_cpu(tmp_path_factory):
     assert found[0].sum(1) == pytest.approx([1, 1, 1], abs=1e-5)
 
 
-class LeavesMemoryBehind(DeviceEngine):
+class LeavesMemoryBehind(DeviceState):
     """Broken on purpose."""
 
     def _copy_memory(self, rows, sources):
         pass
 
 
-class LeavesStateBehind(DeviceEngine):
+class LeavesStateBehind(DeviceState):
     """Broken on purpose."""
 
     def _bind_moving(self, binding):
-        first, *others = self._states[self._current].items()
+        first, *others = self.states[self.current].items()
         for name, buffer in others:
             self._bind_in_place(binding, name, buffer)
-        buffer = self._states[1 - self._current][first[0]]
+        buffer = self.states[1 - self.current][first[0]]
         self._bind_in_place(binding, first[0], buffer)
         self._bind_telling(binding)
 
 
 @pytest.mark.parametrize("kind", [LeavesMemoryBehind, LeavesStateBehind])
-def test_an_engine_that_leaves_something_behind_is_seen(kind, tmp_path_factory):
+def test_an_engine_that_leaves_something_behind_is_seen(kind, tmp_path_factory, monkeypatch):
     """Negative controls."""
     bundle = looking(tmp_path_factory, "general")
-    assert rides(warm(bundle, "fp32", kind=kind), bundle)[0].run(300).other_scores > 0
+    monkeypatch.setattr("service.device_engine.DeviceState", kind)
+    assert rides(warm(bundle, "fp32"), bundle)[0].run(300).other_scores > 0
 
 
 def test_golden_cases_pass(bundle: Bundle, engine: DeviceEngine):
@@ -202,9 +204,9 @@ class MovesItsArrays(DeviceEngine):
     def warm_up(self):
         super().warm_up()
         steps, self._steps = self._steps, {}
-        self._bindings.clear()
-        self.kept_alive = self._states  # the graphs go on writing there
-        self._states = [{t.name: self._buffer(t) for t in self._sessions.states} for _ in range(2)]
+        self._state._bindings.clear()
+        self.kept_alive = self._state.states  # the graphs go on writing there
+        self._state.states = [self._state.buffers(self._sessions.states) for _ in range(2)]
         for key, bound in steps.items():
             self._bind_step(*key).options = bound.options
 
@@ -213,7 +215,7 @@ class WritesWhereItReads(DeviceEngine):
     """Broken on purpose: three runs at capture are three steps."""
 
     def _bind_step(self, count, reads, width):
-        self._states[1 - reads] = self._states[reads]
+        self._state.states[1 - reads] = self._state.states[reads]
         return super()._bind_step(count, reads, width)
 
 

@@ -18,7 +18,7 @@ def model(target: TargetText = WORDS, attention: str = "none") -> SimpleNamespac
     return SimpleNamespace(
         bundle=SimpleNamespace(target=target),
         manifest=SimpleNamespace(
-            limits=SimpleNamespace(max_target_length=6),
+            limits=SimpleNamespace(max_source_length=5, max_target_length=6),
             vocabulary=SimpleNamespace(target_size=len(target.tokens)),
             architecture=SimpleNamespace(attention=attention),
         ),
@@ -80,6 +80,21 @@ def test_alignments_need_attention():
     with pytest.raises(InvalidRequest, match="no attention") as caught:
         requests.options(asked, model())
     assert [violation.field for violation in caught.value.violations] == ["options.alignments"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "inputs", "field"),
+    [
+        (Options(6, alignments=True), 1_000_000, "options.alignments"),
+        (Options(6, alternatives=8, beam_size=32, n_best=32), 2_300, "options.alternatives"),
+    ],
+)
+def test_answers_that_would_be_far_too_large(asked, inputs, field):
+    with pytest.raises(InvalidRequest, match="4000000 in one answer") as caught:
+        requests.refuse_floods(asked, inputs, model(attention="dot"))
+    assert [violation.field for violation in caught.value.violations] == [field]
+    requests.refuse_floods(asked, inputs // 100, model(attention="dot"))
+    requests.refuse_floods(Options(6), 100 * inputs, model(attention="dot"))
 
 
 def test_draws():

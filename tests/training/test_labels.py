@@ -29,7 +29,7 @@ def test_answers_cut_off_at_the_limit_are_left_out(
     """Of three answers one ends, one is cut off, and one is empty."""
     ended, cut_off, empty = [2, 3, 0], [2, 3, 2, 3, 2, 3, 2, 3], [0]
     answers = [(ids, [-0.1] * len(ids)) for ids in (ended, cut_off, empty)]
-    monkeypatch.setattr("training.scoring.answer", lambda model, sources, longest: answers)
+    monkeypatch.setattr("training.ensemble.answer", lambda model, sources, longest: answers)
     (tmp_path / "words.txt").write_text("a\nb\nab\n")
     command = ["label", run, "--words", tmp_path / "words.txt", "--to", tmp_path / "labels.tsv"]
     assert main(list(map(str, command))) == 0

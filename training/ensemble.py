@@ -1,0 +1,76 @@
+"""Trained runs that answer together, as an ensemble: the mean of their probabilities decides.
+
+A run alone is an ensemble too. Knows nothing of what becomes of the answers.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundle.text import SourceText, TargetText
+from training.beam import BeamOptions, Hypothesis
+from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from training.data import Split
+from training.evaluate import Verdict, answer, judge, search
+from training.model import Seq2Seq
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """The best models of one run or more, which share their vocabularies, and how they decode."""
+
+    checkpoint: Checkpoint  # the first
+    models: list[Seq2Seq]
+    options: BeamOptions
+    is_beam: bool
+
+    @property
+    def texts(self) -> tuple[SourceText, TargetText]:
+        """How they read and write."""
+        return self.checkpoint.texts()
+
+    @property
+    def decoding(self) -> str:
+        """For people and model cards."""
+        beam = f"beam {self.options.width}, length penalty {self.options.length_penalty:g}"
+        together = f", {len(self.models)} models" if len(self.models) > 1 else ""
+        return (beam if self.is_beam else "greedy") + together
+
+    @property
+    def suffix(self) -> str:
+        """What tells files of its figures from those of another decoding; empty for greedy decoding."""
+        penalty = f"-penalty-{self.options.length_penalty:g}" if self.options.length_penalty else ""
+        return f"-beam-{self.options.width}{penalty}" if self.is_beam else ""
+
+    @property
+    def smoothing(self) -> float:
+        """Of the labels that the first model learnt from."""
+        return self.checkpoint.recipe.training.label_smoothing
+
+    def answers(self, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
+        """The n_best of each source. One model's greedy answers are made as the service makes them."""
+        if self.is_beam or len(self.models) > 1:
+            return search(self.models, sources, self.options)
+        greedy = answer(self.models[0], sources, self.options.max_length)
+        return [[Hypothesis(tuple(ids), tuple(scores), sum(scores))] for ids, scores in greedy]
+
+    def answers_to(self, split: Split) -> list[list[Hypothesis]]:
+        """The n_best of each source of a split."""
+        return self.answers(self.texts[0].encode_many(list(split.by_source())))
+
+    def judge(self, split: Split, answers: Sequence[Sequence[Hypothesis]]) -> list[Verdict]:
+        """Holds the best answer to each source against a split."""
+        return judge([list(best.ids) for best, *_ in answers], split.by_source(), self.texts[1])
+
+
+def load_ensemble(runs: Sequence[Path], options: argparse.Namespace) -> Ensemble:
+    """Raises CheckpointError when a run has no best model, or another vocabulary than the first."""
+    checkpoints = [load_checkpoint(run / "best.safetensors") for run in runs]
+    first = checkpoints[0]
+    for run, other in zip(runs, checkpoints, strict=True):
+        if (other.source_text, other.target_text) != (first.source_text, first.target_text):
+            raise CheckpointError(f"{run}: has another vocabulary than {runs[0]}")
+    width, n_best = options.beam or 1, getattr(options, "n_best", 1)
+    beam = BeamOptions(width, n_best, options.length_penalty, first.recipe.limits.max_target_length)
+    return Ensemble(first, [checkpoint.model() for checkpoint in checkpoints], beam, bool(options.beam))
