@@ -6,7 +6,7 @@ Knows nothing of models. A file holds a source, then one or more targets, a line
 import hashlib
 import random
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +52,16 @@ class Split:
         for pair in self.pairs:
             grouped.setdefault(pair.source, {}).update(dict.fromkeys(pair.targets))
         return {source: tuple(targets) for source, targets in grouped.items()}
+
+
+def find_kin(sources: Iterable[str], known: Collection[str], endings: Sequence[str]) -> set[str]:
+    """Those of the sources that are a known one with an ending more or less: its inflections, say."""
+
+    def is_kin(source: str) -> bool:
+        shorter = (source.removesuffix(ending) for ending in endings if source.endswith(ending))
+        return any(source + ending in known for ending in endings) or any(stem in known for stem in shorter)
+
+    return {source for source in sources if is_kin(source)}
 
 
 def load_splits(recipe: Recipe, folder: Path | None = None) -> dict[str, Split]:

@@ -12,7 +12,7 @@ from bundle.values import MOST_BEAM
 from training.atomic import write_atomically
 from training.beam import Hypothesis
 from training.checkpoint import Checkpoint
-from training.data import DataError, Split, load_splits, read_split
+from training.data import DataError, Split, find_kin, load_splits, read_split
 from training.ensemble import load_ensemble
 from training.evaluate import Verdict, score
 from training.report import RunFolder
@@ -48,12 +48,24 @@ def run_evaluate(arguments: Sequence[str]) -> int:
         write_atomically(options.errors, _error_list(verdicts))
     if options.answers:
         write_atomically(options.answers, _answer_list(split, answers, ensemble.texts[1]))
-    print(
-        f"{split.name}\tWER {scores.wer:.2f} % ({wer[0]:.2f} to {wer[1]:.2f})\t"
-        f"PER {scores.per:.2f} % ({per[0]:.2f} to {per[1]:.2f})\t"
-        f"{scores.sources} sources\t{ensemble.decoding}"
-    )
+    _tell(split.name, verdicts, ensemble.decoding)
+    if options.endings:
+        known = load_splits(ensemble.checkpoint.recipe, options.data)["train"].by_source()
+        kin = find_kin([verdict.source for verdict in verdicts], known, options.endings)
+        others = [verdict for verdict in verdicts if verdict.source not in kin]
+        if others:
+            _tell(f"{split.name}, no kin in train", others, ensemble.decoding)
+        print(f"{split.name}\t{len(kin)} sources are a training one but for an ending")
     return 0
+
+
+def _tell(name: str, verdicts: Sequence[Verdict], decoding: str) -> None:
+    scores, (wer, per) = score(verdicts), intervals(verdicts)
+    print(
+        f"{name}\tWER {scores.wer:.2f} % ({wer[0]:.2f} to {wer[1]:.2f})\t"
+        f"PER {scores.per:.2f} % ({per[0]:.2f} to {per[1]:.2f})\t"
+        f"{scores.sources} sources\t{decoding}"
+    )
 
 
 def _evaluate_options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -63,6 +75,13 @@ def _evaluate_options(arguments: Sequence[str]) -> argparse.Namespace:
     add("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     add("--errors", type=Path, metavar="FILE", help="list the wrong answers, worst first")
     add("--answers", type=Path, metavar="FILE", help="list all answers: source, rank, score, answer")
+    add(
+        "--endings",
+        type=_endings,
+        default=(),
+        metavar="E,..",
+        help="score apart the sources that no training source turns into by adding or dropping one of these",
+    )
     add("--n-best", type=int, default=1, metavar="N", help="list the N best of each source (default 1)")
     options = parser.parse_args(arguments)
     if not 1 <= options.n_best <= max(1, options.beam):
@@ -149,6 +168,10 @@ def command_parser(command: str, description: str, split: bool = True) -> argpar
         )
         parser.add_argument("--file", type=Path, help="score this file instead of a split of the recipe")
     return parser
+
+
+def _endings(text: str) -> tuple[str, ...]:
+    return tuple(ending for ending in text.split(",") if ending)
 
 
 def _length_penalty(text: str) -> float:

@@ -194,3 +194,14 @@ def test_runs_with_other_vocabularies_do_not_answer_together(
 ) -> None:
     assert main(["evaluate", str(home / "first"), str(home / "stranger")]) == 2
     assert "stranger: has another vocabulary than" in capsys.readouterr().err
+
+
+def test_sources_that_a_training_source_turns_into_are_scored_apart(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", str(home / "first"), "--endings", "a,b,zz"]
+    assert main(arguments) == 0
+    whole, apart, count = capsys.readouterr().out.splitlines()
+    assert "\t6 sources\t" in whole
+    assert apart.startswith("test, no kin in train\t") and "\t3 sources\t" in apart  # abc, cab, c
+    assert count == "test\t3 sources are a training one but for an ending"  # ab, ba, bb
