@@ -122,6 +122,11 @@ class Answers(Generic[A, S]):
     def __len__(self) -> int:
         return len(self._kept)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether answers are kept at all; else there is no need to `land` rather than `fail`."""
+        return self._max_entries > 0
+
     def board(self, key: Key | None, caller: Caller[A, S], now: float) -> Flight[A, S]:
         """A flight for one input: landed already, joined, or new and in `caller.leads`.
 
@@ -187,7 +192,7 @@ class Answers(Generic[A, S]):
             self.size_bytes -= self._kept.popitem(last=False)[1].size_bytes
 
     def fail(self, flight: Flight[A, S], answer: A) -> None:
-        """Gives all callers an answer that is not kept: a failure."""
+        """Gives all callers an answer that is not kept: a failure, or any where none is kept."""
         assert flight.answer is None, "landed twice"
         flight.answer = answer
         self._forget(flight)

@@ -33,6 +33,7 @@ class Submission:
         "deadline",
         "ended",
         "engine",
+        "express",
         "id",
         "on_news",
         "options",
@@ -57,6 +58,7 @@ class Submission:
         self.deadline = deadline
         self.on_news = on_news
         self.priority = priority
+        self.express = is_express(priority)  # it rides in the lane of those with priority
         self.streams = streams
         self.tokens: list[int] = []  # of a stream, so far
         self.scores: list[float] = []
@@ -64,11 +66,6 @@ class Submission:
         self.engine: _Engine | None = None
         self.id = 0
         self.arrived = 0.0
-
-    @property
-    def express(self) -> bool:
-        """Whether it rides in the express lane, on account of its priority."""
-        return is_express(self.priority)
 
 
 def express_rows(rows: int) -> int:

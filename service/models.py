@@ -234,7 +234,7 @@ class Model:
                 self._fly_again(flight, submission)
             return
         result = result_of(submission, self.bundle)
-        if isinstance(result, ServiceError) or outcome is Outcome.DEADLINE:
+        if isinstance(result, ServiceError) or outcome is Outcome.DEADLINE or not self.answers.keeps:
             self.answers.fail(flight, result)
         else:
             self.answers.land(flight, result, size_bytes(submission, result))
