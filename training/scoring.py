@@ -50,9 +50,11 @@ def run_evaluate(arguments: Sequence[str]) -> int:
         write_atomically(options.answers, _answer_list(split, answers, ensemble.texts[1]))
     _tell(split.name, verdicts, ensemble.decoding)
     if options.endings:
-        known = load_splits(ensemble.checkpoint.recipe, options.data)["train"].by_source()
-        kin = find_kin([verdict.source for verdict in verdicts], known, options.endings)
-        others = [verdict for verdict in verdicts if verdict.source not in kin]
+        normalise = ensemble.texts[0].normalise
+        train = load_splits(ensemble.checkpoint.recipe, options.data)["train"]
+        known = {normalise(pair.source) for pair in train.pairs}
+        kin = find_kin([normalise(verdict.source) for verdict in verdicts], known, options.endings)
+        others = [verdict for verdict in verdicts if normalise(verdict.source) not in kin]
         if others:
             _tell(f"{split.name}, no kin in train", others, ensemble.decoding)
         print(f"{split.name}\t{len(kin)} sources are a training one but for an ending")
