@@ -11,22 +11,13 @@ import torch
 from bundle.reader import Bundle, read_bundle
 from export import __main__ as export
 from tests.conftest import save_random_run
+from tests.export.shapes import LOOKS
 from training.cells import CELLS
 from training.checkpoint import load_checkpoint
 from training.model import Seq2Seq
 from training.recipe import Model
 
 SAMPLES = 24  # that export proves parity with: here the service is on trial
-LOOKS: dict[str, dict[str, Any]] = {  # what a step sees of the source
-    "first-step": {},
-    "every-step": {"context": "every-step"},
-    "dot": {"attention": "dot"},
-    "general": {"attention": "general"},
-    "additive": {"attention": "additive"},
-    "dot-fed": {"attention": "dot", "input_feeding": True},
-    "general-fed": {"attention": "general", "input_feeding": True},
-    "additive-fed": {"attention": "additive", "input_feeding": True},
-}
 SHAPES: list[dict[str, Any]] = [  # of encoder and decoder
     {"encoder_layers": 1, "decoder_layers": 1},
     {"encoder_layers": 2, "decoder_layers": 1, "bidirectional": True},

@@ -5,19 +5,24 @@ import itertools
 import os
 import shutil
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
 from bundle.reader import Bundle
 from service import link as module
+from service.channel import Channel
 from service.dispatcher import Dispatcher, Submission
+from service.engine import Engine
+from service.engine_process import EngineHost
 from service.errors import StartError
 from service.link import EngineProcess
 from service.loading import Loader
-from service.messages import Start
+from service.messages import Failed, Frames, FromEngine, Start
 from service.metrics import Metrics
 from service.options import Options
 from service.sequence import Outcome
@@ -200,6 +205,36 @@ async def test_one_that_is_lost_while_another_loads_is_not_served(tiny_models: P
     with pytest.raises(StartError, match="tiny/1: an engine process ended while another one loaded"):
         await loader.load()
     await loader.stop()
+
+
+async def test_engines_of_two_kinds_are_not_served(tiny_models: Path, monkeypatch):
+    """One got the device, the other fell back: equal requests would get one answer or the other."""
+    profiles = iter(("int8", "fp32"))
+    open_ = EngineProcess.open
+
+    async def open_as_two_kinds(process):
+        profile = next(profiles)
+        return msgspec.structs.replace(await open_(process), profile=profile)
+
+    monkeypatch.setattr(EngineProcess, "open", open_as_two_kinds)
+    settings = Settings(models=str(tiny_models), engines=2, max_rows=2, device="cpu")
+    loader = Loader(settings, Metrics(CollectorRegistry()), lambda: None)
+    with pytest.raises(StartError, match="engines are fp32 on cpu, int8 on cpu; all of one kind"):
+        await loader.load()
+    await loader.stop()
+
+
+@pytest.mark.parametrize("error", [MemoryError("secret"), RuntimeError("secret")])
+def test_an_engine_that_cannot_warm_up_says_so(tiny_bundle: Path, monkeypatch, error):
+    def throw(engine):
+        raise error
+
+    monkeypatch.setattr(Engine, "warm_up", throw)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        EngineHost(Channel(theirs), Start(str(tiny_bundle), "fp32", "cpu", 4, 4, 1, 1024)).serve()
+        (said,) = Frames(FromEngine).feed(ours.recv(1 << 16))
+    assert said == Failed(f"device cpu: {type(error).__name__} before its first row")
 
 
 async def test_one_that_hangs_is_killed(launch, monkeypatch):

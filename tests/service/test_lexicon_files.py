@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from bundle.errors import BundleError
 from chairlift.v1 import seq2seq_pb2 as pb
 from service.errors import StartError
 from service.lexicon_files import LexiconFiles
@@ -195,6 +196,19 @@ async def test_a_file_for_nobody_is_told_of(service, folder, caplog):
     files_of(service, folder)
     (record,) = [record for record in caplog.records if record.levelname == "WARNING"]
     assert record.file == "tiny-2.tsv"
+
+
+async def test_a_stop_lets_go_of_a_file_that_is_being_read(service, folder):
+    files = files_of(service, folder)
+    put(folder, "".join(f"{letter}{other}\tT1\n" for letter in "abcdef" for other in "abcdef"))
+    state, (model,) = files._look_at("tiny"), service.models.by_name["tiny"].values()
+    assert len(files._read(model, state, 0.0)) == 36
+    watch = asyncio.create_task(files.watch(3600))
+    await asyncio.sleep(0)
+    watch.cancel()
+    await asyncio.wait([watch])
+    with pytest.raises(BundleError, match="the server stops"):
+        files._read(model, state, 0.0)
 
 
 async def test_a_look_that_fails_is_not_the_last(service, folder, monkeypatch):
