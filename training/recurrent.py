@@ -15,6 +15,22 @@ from training.cells import CELLS, initialise, run_own
 State = tuple[Tensor, ...]  # h and, in the cells that have one, c
 
 
+class Dropout(nn.Dropout):
+    """Dropout that draws four elements from each 64-bit random number; PyTorch draws a number an element.
+
+    On a CPU that is four times as fast, and the share is a multiple of 1 / 65,536. Elsewhere it is PyTorch's.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x of any shape."""
+        dropped = round(self.p * 65_536)
+        if not (self.training and dropped) or x.device.type != "cpu":
+            return super().forward(x)
+        draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
+        kept = draws.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 32_768
+        return x * kept.to(x.dtype).mul_(65_536 / (65_536 - dropped))
+
+
 class VariationalDropout(nn.Dropout):
     """Dropout with one mask for all steps of a sequence: Gal and Ghahramani (2016), between layers."""
 
@@ -25,7 +41,7 @@ class VariationalDropout(nn.Dropout):
 
 def make_dropout(share: float, variational: bool) -> nn.Dropout:
     """Dropout of either kind."""
-    return VariationalDropout(share) if variational else nn.Dropout(share)
+    return VariationalDropout(share) if variational else Dropout(share)
 
 
 class Recurrent(nn.Module):

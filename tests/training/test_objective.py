@@ -75,3 +75,20 @@ def test_variational_dropout_has_one_mask_for_all_steps(variational: bool) -> No
     assert set(dropped.unique().tolist()) == {0.0, 2.0}
     assert dropped.mean().item() == pytest.approx(1.0, abs=0.05)
     assert torch.equal(dropout.eval()(dropped), dropped)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_dropout_drops_its_share_and_scales_the_rest(kind: torch.dtype) -> None:
+    torch.manual_seed(1)
+    dropout = make_dropout(0.35, variational=False)
+    ones = torch.ones(101, 33, 31, dtype=kind, requires_grad=True)  # not a multiple of four elements
+    dropped = dropout(ones)
+    dropped.sum().backward()
+    assert dropped.dtype == kind
+    assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / 0.65, dtype=kind).item()}
+    assert dropped.eq(0).float().mean().item() == pytest.approx(0.35, abs=0.01)
+    assert dropped.eq(0).float().mean((0, 1)).std().item() < 0.02  # no place is spared
+    assert ones.grad is not None
+    assert torch.equal(ones.grad, dropped)
+    assert not torch.equal(dropout(ones), dropped)
+    assert torch.equal(make_dropout(0.0, variational=False)(ones), ones)
