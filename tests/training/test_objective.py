@@ -85,7 +85,9 @@ def test_dropout_drops_its_share_and_scales_the_rest(kind: torch.dtype) -> None:
     dropped = dropout(ones)
     dropped.sum().backward()
     assert dropped.dtype == kind
-    assert set(dropped.unique().tolist()) == {0.0, torch.tensor(1 / 0.65, dtype=kind).item()}
+    assert dropped.unique().tolist() == pytest.approx(
+        [0.0, torch.tensor(1 / 0.65, dtype=kind).item()], rel=1e-4
+    )
     assert dropped.eq(0).float().mean().item() == pytest.approx(0.35, abs=0.01)
     assert dropped.eq(0).float().mean((0, 1)).std().item() < 0.02  # no place is spared
     assert ones.grad is not None
