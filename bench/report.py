@@ -13,6 +13,7 @@ Figures = dict[str, float]
 
 def write(folder: Path, page: str, about: dict[str, str], figures: Figures) -> None:
     """Writes both files into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "RESULTS.md").write_text(page, encoding="utf-8")
     rounded = {key: value if isinstance(value, int) else round(value, 4) for key, value in figures.items()}
     text = json.dumps({**about, **rounded}, indent=2, sort_keys=True)

@@ -3,6 +3,7 @@
 Knows nothing about folders, graphs or lengths. Texts hold no lone surrogates; the wire has none.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Literal
 
@@ -18,6 +19,24 @@ PAD, UNKNOWN, END, START = "<pad>", "<unk>", "<E>", "<S>"
 Level = Literal["char", "word"]
 
 
+_NO_ID = 255
+_BY_CHARACTER = frozenset({"Lowercase", "NFC", "NFD", "NFKC", "NFKD", "StripAccents", "Strip"})
+
+
+def _goes_by_character(json_bytes: bytes) -> bool:
+    """Whether a tokenizer file gives each ASCII character one id, whatever is around it."""
+    settings = json.loads(json_bytes)
+    model, normalizer = settings["model"], settings.get("normalizer")
+    steps = normalizer.get("normalizers", [normalizer]) if normalizer else []
+    switches = ("merges", "fuse_unk", "byte_fallback", "continuing_subword_prefix", "end_of_word_suffix")
+    return (
+        settings.get("pre_tokenizer") is None
+        and {step["type"] for step in steps} <= _BY_CHARACTER
+        and model.get("type") == "BPE"
+        and not any(model.get(switch) for switch in switches)
+    )
+
+
 class _Text:
     """A checked tokenizer. Raises BundleError unless it encodes every text, whole and always the same."""
 
@@ -31,15 +50,32 @@ class _Text:
             raise BundleError(f"{self.file}: not a tokenizer: {error}") from error
         self._check_settings()
         self.tokens: tuple[str, ...] = self._read_tokens()
+        self._ids_of_ascii: bytes | None = None
         self._check_encoding()
+        if _goes_by_character(json_bytes) and len(self.tokens) <= _NO_ID:
+            self._ids_of_ascii = self._tabulate_ascii()
 
     def encode(self, text: str) -> list[int]:
         """Return the ids of a text of any length: never padded or cut, no special id added.
 
-        The work is done in the caller's thread. The library's batch calls start a pool of threads, even for
+        Where a vocabulary goes character by character, most texts take one look at a table each. The work is
+        done in the caller's thread. The library's batch calls start a pool of threads, even for
         one text, that would compete with decoding.
         """
+        if self._ids_of_ascii is not None and text.isascii():
+            ids = text.encode("ascii").translate(self._ids_of_ascii)
+            if _NO_ID not in ids:
+                return list(ids)
         return self._tokenizer.encode(text, add_special_tokens=False).ids
+
+    def _tabulate_ascii(self) -> bytes:
+        """The id of each ASCII character that stands for itself wherever it is: blanks may be cut off."""
+        table = bytearray([_NO_ID] * 256)
+        for code in range(ord("!"), ord("~") + 1):
+            ids = self.encode(chr(code))
+            if len(ids) == 1:
+                table[code] = ids[0]
+        return bytes(table)
 
     def normalise(self, text: str) -> str:
         """Return the text as the vocabulary spells it."""

@@ -235,3 +235,29 @@ def test_encoding_knows_no_threads() -> None:
     }
     assert len(outputs) == 1
     assert outputs.pop().endswith("\n1\n")
+
+
+TABLES = [
+    build_source(tuple("abc'-.<"), "char"),
+    build_source(tuple("abcxyz'"), "char", lowercase=True, strip_accents=True),
+    build_target(tuple("ABCabc ,"), "char"),
+]
+
+
+@pytest.mark.parametrize("data", TABLES, ids=["plain", "lower", "target"])
+@given(text=st.text(st.sampled_from("abcxyzABC '-.,<>~!\u00e4\u0301"), max_size=12))
+def test_the_table_of_characters_gives_what_the_library_gives(data: bytes, text: str) -> None:
+    read = TargetText(data) if END in data.decode() else SourceText(data)
+    assert read._ids_of_ascii is not None
+    assert read.encode(text) == read._tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def test_only_characters_have_a_table() -> None:
+    merged = json.loads(build_source(("a", "b"), "char"))
+    merged["model"]["vocab"]["ab"] = 4
+    merged["model"]["merges"] = [["a", "b"]]
+    for data in (json.dumps(merged).encode(), build_source(("some", "words"), "word")):
+        assert SourceText(data)._ids_of_ascii is None
+    many = SourceText(build_source([chr(0x4E00 + i) for i in range(300)], "char"))
+    assert many._ids_of_ascii is None  # an id is more than a byte
+    assert many.encode("a") == [1]
