@@ -28,6 +28,7 @@ class WholeBatches:
         del encode_tokens  # the whole batch is encoded at once
         self.waiting = waiting
         self.news = News()
+        self.running: list[Sequence] = []  # nobody is, between two ticks
         self._engine = engine
 
     @property

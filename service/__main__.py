@@ -20,11 +20,15 @@ log = logging.getLogger("service")
 CANNOT_START = 2
 
 
+SWITCH_SECONDS = 1e-4  # within which gRPC's poller gets the interpreter, to say that a call has come
+
+
 def main() -> int:
     """Serves until it is told to stop. Returns the exit status: 0, 1 after a crash, 2 if it cannot start."""
     try:
         settings = settings_of_process()
         logs.configure(settings.log_level)
+        sys.setswitchinterval(SWITCH_SECONDS)
         return uvloop.run(_serve(settings))
     except StartError as error:
         print(f"service: {error}", file=sys.stderr)

@@ -33,7 +33,7 @@ from service.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-NICENESS = 10  # where cores are short the front goes first: what it lets in meanwhile shares the next step
+NICENESS = 6  # where cores are short the front goes first: what it lets in meanwhile shares the next step
 
 
 def main() -> int:
@@ -170,7 +170,7 @@ def run(
             except DeviceLost as error:
                 log.error("the device is lost", exc_info=True)
                 waiting, lost = lanes.lose(), error
-        for news in lanes.take_news():
+        for news in lanes.take_news(at_once=waiting is not None):
             try:
                 channel.send(news)
             except OSError:

@@ -12,6 +12,7 @@ from service.scheduler import Scheduler
 from service.sequence import Sequence
 
 TURNS = 16
+COMPANY_STEPS, COMPANY_ENDS = 6, 12  # for which, and how many of which, the ended wait to travel together
 
 
 class Lanes:
@@ -21,6 +22,7 @@ class Lanes:
         self._common = common
         self._express = express
         self._turns = 0  # express steps since the last common one
+        self._quiet = 0  # steps since the last news
 
     @property
     def busy(self) -> bool:
@@ -60,11 +62,26 @@ class Lanes:
             self._turns = 0
             self._common.tick()
 
-    def take_news(self) -> list[News]:
-        """What somebody waits to hear; bare figures wait for the next time."""
+    def take_news(self, at_once: bool = False) -> list[News]:
+        """What somebody waits to hear; bare figures wait for the next time.
+
+        Each message costs front and engine more than an answer in it. So where many decode, whoever ends waits
+        a few steps for others that end; streams and those with priority do not. `at_once`: nobody does.
+        """
+        self._quiet += 1
+        if not at_once and self._news_can_wait():
+            return []
+        self._quiet = 0
         told = []
         for scheduler in (self._express, self._common):
             if scheduler.news.ended or scheduler.news.progress:
                 told.append(scheduler.news)
                 scheduler.news = News()
         return told
+
+    def _news_can_wait(self) -> bool:
+        news = self._common.news
+        if news.progress or self._express.busy or self._express.news.ended or not self._common.busy:
+            return False
+        steps = min(COMPANY_STEPS, len(self._common.running) // 2)  # a step with few rows is a short one, too
+        return self._quiet < steps and len(news.ended) < COMPANY_ENDS

@@ -86,3 +86,49 @@ def test_cancel_and_abort_reach_both_lanes():
     ride.submit(1)
     ride.tick()
     assert (ride.ended[low], ride.ended[high]) == (Outcome.CANCELLED, Outcome.DRAINED)
+
+
+def test_the_ended_of_a_few_steps_travel_together():
+    """Among many that decode; alone, or with few beside him, nobody waits."""
+    ride = Ride(rows=40)
+    ids = ride.submit(*[1] * 3, *[2] * 2, *[30] * 30)
+    told = []
+    for _ in range(9):
+        ride.tick()
+        told.append(len(ride.ended))
+    assert told == [0, 0, 0, 0, 0, 5, 5, 5, 5]
+    assert set(ride.ended) == set(ids[:5])
+    few = Ride(rows=40)
+    few.submit(1, 30)
+    few.tick()
+    few.tick()
+    assert len(few.ended) == 1
+
+
+def test_so_many_answers_do_not_wait():
+    ride = Ride(rows=40)
+    ride.submit(*[0] * lanes.COMPANY_ENDS, *[30] * 20)
+    ride.tick()
+    assert len(ride.ended) == lanes.COMPANY_ENDS
+
+
+def test_neither_do_streams_nor_priority():
+    ride = Ride(rows=40)
+    ride.submit(*[30] * 30)
+    (urgent,) = ride.submit(0, priority=1)
+    ride.tick()
+    assert urgent in ride.ended
+    ride.lanes.submit([Sequence(99, [5], Options(99), FAR, 0.0, streams=True)])
+    ride.lanes.tick()
+    ride.lanes.tick()
+    (news,) = ride.lanes.take_news()
+    assert news.progress[0].id == 99
+
+
+def test_when_an_engine_is_given_up_nothing_is_held_back():
+    ride = Ride(rows=40)
+    ride.submit(0, *[30] * 30)
+    ride.lanes.tick()
+    assert ride.lanes.take_news() == []
+    (news,) = ride.lanes.take_news(at_once=True)
+    assert len(news.ended) == 1
