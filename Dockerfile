@@ -12,6 +12,14 @@ RUN python -m venv /opt/chairlift \
   && /opt/chairlift/bin/python -m pip check \
   && /opt/chairlift/bin/python -m pip uninstall --yes pip setuptools
 
+# Without a compiler the image has no kernels, and ONNX Runtime decodes everything.
+FROM ${BASE_IMAGE} AS kernels
+WORKDIR /srv/chairlift
+COPY service/kernels.c service/kernels.sh service/
+# hadolint ignore=DL3008
+RUN if ! command -v cc; then apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev; fi \
+  && bash service/kernels.sh build/kernels
+
 FROM ${BASE_IMAGE}
 ARG VERSION=0.1.0
 ARG REVISION=unknown
@@ -26,6 +34,7 @@ WORKDIR /srv/chairlift
 COPY bundle bundle
 COPY chairlift chairlift
 COPY service service
+COPY --from=kernels /srv/chairlift/build build
 COPY models models
 # onnxruntime would report its use to its makers.
 ENV ORT_DISABLE_TELEMETRY=1 \

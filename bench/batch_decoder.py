@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bundle.reader import read_bundle
-from service.engine import Engine
+from service.opening import open_engine
 from service.settings import Settings
 
 MOST_WORDS = Settings().max_rows  # in a batch
@@ -19,7 +19,7 @@ class BatchDecoder:
 
     def __init__(self, folder: Path) -> None:
         self._bundle = read_bundle(folder)
-        self._engine = Engine(self._bundle, "", MOST_WORDS)
+        self._engine, _ = open_engine(self._bundle, "", MOST_WORDS, "cpu", 1)
         self._engine.warm_up()
         self._most = self._bundle.manifest.limits.max_target_length
 

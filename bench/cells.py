@@ -19,7 +19,7 @@ from bench import cells_page
 from bench.offline import step_us
 from bench.words import choose
 from bundle.reader import Bundle, read_bundle
-from service.engine import Engine
+from service.opening import open_engine
 
 CELLS = ("lstm", "lstm-peephole", "lstm-coupled", "lstm-peephole-coupled", "gru", "rnn")
 VIEWS = {  # what the decoder sees of the source; all with the first cell
@@ -128,7 +128,7 @@ def _measure(row: Row, bundle: Bundle, seconds: float) -> None:
     sources = [bundle.source.encode(word) for word in choose(None, max(ROWS), limit)]
     for profile in bundle.manifest.profiles:
         for rows in ROWS:
-            engine = Engine(bundle, profile.name, rows)
+            engine, _ = open_engine(bundle, profile.name, rows, "cpu", 1)
             engine.warm_up()
             found = step_us(engine, sources, seconds)
             key = profile.name, rows

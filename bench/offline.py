@@ -22,7 +22,7 @@ from bench.plain_loop import PlainLoop
 from bench.products import product_graph, shapes
 from bench.words import choose
 from bundle.reader import Bundle, read_bundle
-from service.engine import Engine
+from service.opening import AnyEngine, open_engine
 from service.options import Options
 from service.scheduler import Scheduler
 from service.sequence import Sequence as Decoded
@@ -50,7 +50,7 @@ def main() -> int:
     figures: dict[str, float] = {}
     for profile in bundle.manifest.profiles:
         for rows in ROWS:
-            engine = Engine(bundle, profile.name, rows)
+            engine, _ = open_engine(bundle, profile.name, rows, "cpu", 1)
             engine.warm_up()
             key = f"{profile.name}.{rows}"
             figures[f"engine.step_us.{key}"] = step_us(engine, sources, options.seconds * STEP_SHARE)
@@ -66,7 +66,7 @@ def main() -> int:
     return 0
 
 
-def words_s(engine: Engine, sources: Sequence[Sequence[int]], bundle: Bundle, seconds: float) -> float:
+def words_s(engine: AnyEngine, sources: Sequence[Sequence[int]], bundle: Bundle, seconds: float) -> float:
     """Words a second through the service's scheduler, with twice as many waiting as there are rows."""
     scheduler = Scheduler(engine, Waiting(), Settings().encode_tokens)
     options = Options(max_length=bundle.manifest.limits.max_target_length)
@@ -84,7 +84,7 @@ def words_s(engine: Engine, sources: Sequence[Sequence[int]], bundle: Bundle, se
     return ended / (now - began)
 
 
-def step_us(engine: Engine, sources: Sequence[Sequence[int]], seconds: float) -> float:
+def step_us(engine: AnyEngine, sources: Sequence[Sequence[int]], seconds: float) -> float:
     """Microseconds of one step with every row in use: the median."""
     engine.encode(sources[: engine.rows], range(engine.rows))
     return median_us(lambda: engine.step(engine.rows), seconds)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from bundle.errors import BundleError
 from bundle.wire import Kind, MalformedError, Message, Schema, read_message
 
-__all__ = ["OnnxFile", "OnnxNode", "OnnxTensor", "read_onnx"]
+__all__ = ["OnnxFile", "OnnxNode", "OnnxTensor", "StoredTensor", "read_onnx", "stored_tensors"]
 
 _ONE, _MANY, _NUMBER, _NUMBERS, _SKIP = Kind.PART, Kind.PARTS, Kind.NUMBER, Kind.NUMBERS, Kind.SKIPPED
 
@@ -58,8 +58,8 @@ _ATTRIBUTE = Schema(
 )
 _TENSOR = Schema(
     "tensor",
-    dict.fromkeys((2, 3, 4, 5, 6, 7, 9, 10, 11, 12, 16), _SKIP)
-    | {1: _NUMBERS, 8: _ONE, 13: _MANY, 14: _NUMBER},
+    dict.fromkeys((3, 4, 5, 6, 7, 10, 11, 12, 16), _SKIP)
+    | {1: _NUMBERS, 2: _NUMBER, 8: _ONE, 9: _ONE, 13: _MANY, 14: _NUMBER},
 )
 _SPARSE = Schema("sparse tensor", {1: _ONE, 2: _ONE, 3: _SKIP})
 _VALUE = Schema("value_info", {1: _ONE, 2: _ONE, 3: _SKIP, 4: _SKIP})
@@ -73,6 +73,7 @@ _TRAINING = Schema("training_info", {1: _ONE, 2: _ONE, 3: _SKIP, 4: _SKIP})
 _DIMENSION = Schema("dimension", {1: _NUMBER, 2: _ONE, 3: _SKIP})
 
 _DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64"}
+_STORED_DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16"}
 _DEEPEST_GRAPH = 8
 
 
@@ -118,6 +119,35 @@ def read_onnx(file: str, data: bytes) -> OnnxFile:
     found = OnnxFile()
     try:
         _read_model(data, found)
+    except (MalformedError, UnicodeDecodeError) as error:
+        raise BundleError(f"{file}: not an ONNX model: {error}") from error
+    return found
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A weight of the graph: row by row, little-endian."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: memoryview
+
+
+def stored_tensors(file: str, data: bytes) -> dict[str, StoredTensor]:
+    """The weights of a graph by name, uncopied; those that are not stored as raw bytes are left out.
+
+    Raises BundleError, which names `file`, where it is malformed.
+    """
+    found = {}
+    try:
+        model = read_message(_MODEL, memoryview(data))
+        for graph in model.parts(7):
+            for part in read_message(_GRAPH, graph).parts(5):
+                tensor = read_message(_TENSOR, part)
+                if tensor.parts(9) and tensor.number(2) in _STORED_DTYPES:
+                    found[tensor.text(8)] = StoredTensor(
+                        _STORED_DTYPES[tensor.number(2)], tensor.numbers(1), tensor.parts(9)[0]
+                    )
     except (MalformedError, UnicodeDecodeError) as error:
         raise BundleError(f"{file}: not an ONNX model: {error}") from error
     return found

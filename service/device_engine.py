@@ -50,6 +50,7 @@ class DeviceEngine:
         self._sessions: DeviceSessions = graphs
         self.profile = graphs.profile
         self.device = device
+        self.runtime = "onnxruntime"
         self.rows = rows
         self.emitted = vocabulary.target_size - 1  # V
         self.end_id = vocabulary.end_id

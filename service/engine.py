@@ -30,6 +30,7 @@ class Engine:
     """
 
     device = "cpu"
+    runtime = "onnxruntime"
     held_bytes = 0  # on a device
     replayed = False
 
@@ -51,15 +52,8 @@ class Engine:
         self.run_seconds = 0.0
         self._longest = bundle.manifest.limits.max_source_length
         encoder, decoder = self.profile.encoder, self.profile.decoder
-        self._sessions: tuple[ort.InferenceSession, ort.InferenceSession] = (
-            beside._sessions  # more rows for the same graphs
-            if beside is not None
-            else (
-                open_session(bundle.graphs[encoder.file], encoder.file, threads=threads),
-                open_session(bundle.graphs[decoder.file], decoder.file, threads=threads),
-            )
-        )
-        self._encoder, self._decoder = self._sessions
+        # More rows beside others are more rows for the same graphs.
+        self._graphs: Any = beside._graphs if beside is not None else self._load(bundle, threads)
         self._encoded = [tensor.name for tensor in encoder.outputs]
         written = {tensor.name for tensor in decoder.outputs}
         states = [tensor for tensor in encoder.outputs if f"next_{tensor.name}" in written]
@@ -72,6 +66,13 @@ class Engine:
         self._tokens = [np.zeros(rows, np.int64) for _ in range(2)]  # what each row reads next, [rows]
         self._current = 0  # which set the next step reads
         self._bindings: dict[tuple[int, int, int, int], ort.IOBinding] = {}
+
+    def _load(self, bundle: Bundle, threads: int) -> Any:
+        """Sessions of the encoder and of the decoder."""
+        return tuple(
+            open_session(bundle.graphs[graph.file], graph.file, threads=threads)
+            for graph in (self.profile.encoder, self.profile.decoder)
+        )
 
     def _array(self, tensor: Tensor) -> Array:
         """Zeros for a tensor of the decoder, with all the rows there are."""
@@ -96,13 +97,17 @@ class Engine:
         padded = np.zeros((len(sources), max(map(len, sources))), np.int64)  # [B, S]
         for row, source in enumerate(sources):
             padded[row, : len(source)] = source
-        outputs = self._encoder.run(None, {"source": padded, "lengths": lengths})
-        found = dict(zip(self._encoded, outputs, strict=True))
+        found = self._encoder_outputs(padded, lengths)
         for name, array in self._states[self._current].items():
             array[rows] = found[name]  # [B, H]
         if self._memory.inputs:
             self._memory.write(found, lengths, rows)  # [B, S, ..] or [B, ..] each
         self._tokens[self._current][rows] = self.start_id
+
+    def _encoder_outputs(self, padded: Array, lengths: Array) -> dict[str, Array]:
+        """source [B, S], lengths [B] -> the encoder's outputs by name."""
+        outputs = self._graphs[0].run(None, {"source": padded, "lengths": lengths})
+        return dict(zip(self._encoded, outputs, strict=True))
 
     def step(self, count: int) -> tuple[list[int], list[float]]:
         """Runs the decoder on rows 0..count-1: each one's best next token, and its log-probability."""
@@ -129,7 +134,7 @@ class Engine:
     def _run(self, first: int, count: int) -> None:
         key = (first, count, self._current, self._memory.width)
         binding = self._bindings.get(key) or self._bind(*key)
-        self._decoder.run_with_iobinding(binding)
+        self._graphs[1].run_with_iobinding(binding)
 
     def _turn(self, count: int) -> tuple[list[int], list[float]]:
         """What was written is what the next step reads."""
@@ -186,7 +191,7 @@ class Engine:
 
     def _bind(self, first: int, count: int, reads: int, width: int) -> ort.IOBinding:
         """Binds the graph's tensors to `count` rows from `first` on: one set is read, the other written."""
-        binding = self._bindings[first, count, reads, width] = self._decoder.io_binding()
+        binding = self._bindings[first, count, reads, width] = self._graphs[1].io_binding()
         writes = 1 - reads
         inputs = {"token": self._tokens[reads], **self._states[reads], **self._memory.inputs}
         next_states = {f"next_{name}": array for name, array in self._states[writes].items()}

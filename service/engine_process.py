@@ -95,7 +95,7 @@ class EngineHost:
         """An engine that passed the golden cases, and rows beside it for those with priority."""
         start = self._start
         bundle = read_bundle(Path(start.folder))
-        engine, fallback = open_engine(bundle, profile, start.rows, device, start.threads)
+        engine, fallback = open_engine(bundle, profile, start.rows, device, start.threads, start.kernels)
         self._engines.append(engine)
         try:
             express = open_beside(engine, bundle, start.express_rows)
@@ -111,7 +111,7 @@ class EngineHost:
             ) from error
         difference = verify(bundle, engine)
         held = sum(rows.held_bytes for rows in (engine, express))
-        ready = Ready(engine.device, difference, lost or fallback, engine.profile.name, held)
+        ready = Ready(engine.device, difference, lost or fallback, engine.profile.name, held, engine.runtime)
         self._channel.send(ready)
         return engine, express
 

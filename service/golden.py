@@ -6,14 +6,17 @@ agree: its products are added up in another order for another number of rows.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from bundle.golden import GoldenCase
 from bundle.reader import Bundle
 from service.errors import StartError
-from service.opening import AnyEngine
+
+if TYPE_CHECKING:
+    from service.opening import AnyEngine
 
 
-def verify(bundle: Bundle, engine: AnyEngine) -> float:
+def verify(bundle: Bundle, engine: "AnyEngine") -> float:
     """Replays every case; returns the largest score difference. Raises StartError for one that differs."""
     tolerance = engine.profile.score_tolerance
     worst = 0.0
@@ -36,7 +39,7 @@ def verify(bundle: Bundle, engine: AnyEngine) -> float:
     return worst
 
 
-def _decode(engine: AnyEngine, cases: Sequence[GoldenCase]) -> list[tuple[list[int], list[float]]]:
+def _decode(engine: "AnyEngine", cases: Sequence[GoldenCase]) -> list[tuple[list[int], list[float]]]:
     """Greedy tokens (with <E>) and scores of each case; finished rows go on unread until all are done."""
     engine.clear()  # alone a short source has the narrowest memory, together the longest one's
     engine.encode([case.source_ids for case in cases], range(len(cases)))

@@ -97,13 +97,14 @@ class Loader:
                 express_rows=express_rows(settings.max_rows),
                 threads=settings.threads,
                 encode_tokens=settings.encode_tokens,
+                kernels=settings.kernels,
             )
             processes += [EngineProcess(start, settings.log_level) for _ in range(settings.engines)]
             self._processes += processes
             answers = await asyncio.gather(*(process.open() for process in processes))
             if any(process.link.closed for process in processes):
                 raise StartError("an engine process ended while another one loaded")
-            found = sorted({f"{ready.profile} on {ready.device}" for ready in answers})
+            found = sorted({f"{ready.profile} on {ready.device} by {ready.runtime}" for ready in answers})
             if len(found) > 1:  # the same request would get one answer or the other
                 raise StartError(f"its engines are {', '.join(found)}; all of one kind are allowed")
         except (BundleError, StartError) as error:
@@ -121,6 +122,7 @@ class Loader:
                 "model": name,
                 "profile": profile,
                 "device": ready.device,
+                "runtime": ready.runtime,
                 "worst_difference": ready.difference,
             },
         )

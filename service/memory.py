@@ -45,7 +45,7 @@ class Memory:
         self._wide: dict[str, Any] = {}  # [rows, width, ..]
         self._by_width: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
         self._sources = np.zeros(rows, np.int64)  # which source each row holds, by a number of its own
-        self._lengths = np.zeros(rows, np.int64)  # and its tokens
+        self.lengths = np.zeros(rows, np.int64)  # and how many tokens that has
         self._next_source = 1
         self.clear()
 
@@ -65,7 +65,11 @@ class Memory:
     def write(self, found: Mapping[str, Array], lengths: Array, rows: Sequence[int]) -> None:
         """Takes what the encoder made of sources, [B, S, ..] or [B, ..] each, into `rows`."""
         self._take(found, rows)
-        self._lengths[rows] = lengths
+        self.hold(lengths, rows)
+
+    def hold(self, lengths: Array | Sequence[int], rows: Sequence[int]) -> None:
+        """Hears that `rows` hold new sources of these lengths [B]."""
+        self.lengths[rows] = lengths
         self._sources[rows] = range(self._next_source, self._next_source + len(rows))
         self._next_source += len(rows)
         self._used = max(self._used, max(rows) + 1)
@@ -78,7 +82,7 @@ class Memory:
         if others.any():
             into, out_of = into[others], out_of[others]
             self._copy(into, out_of)
-            for array in (self._sources, self._lengths):
+            for array in (self._sources, self.lengths):
                 array[into] = array[out_of]
 
     def before_step(self, count: int) -> None:
@@ -89,7 +93,7 @@ class Memory:
             return
         self._steps_left = LOOK_STEPS
         width = width_for(self._longest)
-        self._longest = int(self._lengths[:count].max())
+        self._longest = int(self.lengths[:count].max())
         if width < self.width:
             self._resize(width)
 

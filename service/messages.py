@@ -26,6 +26,7 @@ class Start(Struct, tag=True, array_like=True):
     express_rows: int
     threads: int
     encode_tokens: int
+    kernels: bool = True
 
 
 class Item(Struct, array_like=True):
@@ -67,6 +68,7 @@ class Ready(Struct, tag=True, array_like=True):
     fallback: str  # why the CPU and not CUDA, under auto
     profile: str = ""  # how numbers are computed there
     held_bytes: int = 0  # of a device, for rows
+    runtime: str = ""  # what runs the graphs
 
 
 class Failed(Struct, tag=True, array_like=True):

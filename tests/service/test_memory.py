@@ -160,9 +160,9 @@ class ForgetsWhoMoved(Memory):
     """Broken on purpose: a copied row keeps its number and its length."""
 
     def copy(self, rows, sources):
-        kept = self._sources.copy(), self._lengths.copy()
+        kept = self._sources.copy(), self.lengths.copy()
         super().copy(rows, sources)
-        self._sources[:], self._lengths[:] = kept
+        self._sources[:], self.lengths[:] = kept
 
 
 class LeavesRest(Memory):
@@ -179,7 +179,7 @@ class ShrinksTooSoon(Memory):
     """Broken on purpose: who was inside at the last look is not counted."""
 
     def before_step(self, count):
-        self._lengths[:] = np.minimum(self._lengths, 16)
+        self.lengths[:] = np.minimum(self.lengths, 16)
         super().before_step(count)
 
 

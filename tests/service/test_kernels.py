@@ -1,0 +1,204 @@
+"""The compiled kernels: they compute what the graphs compute, in any company; ONNX Runtime stands in."""
+
+import itertools
+import logging
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from bench.invariance import Company
+from bundle.reader import Bundle, read_bundle
+from service import kernel_engine, kernels
+from service.engine import Engine
+from service.golden import verify
+from service.kernel_engine import KernelEngine
+from service.kernel_weights import Unsuited, by_units, pack, suits
+from service.kernels import FOLDER, KINDS, Kernels
+from service.opening import open_engine
+
+MODELS = Path(__file__).parents[2] / "models"
+BUNDLES = ["g2p-en-tiny/1", "g2p-en/2", "names-ar-en/1"]
+ROWS = 40
+
+
+@pytest.fixture(scope="module", params=BUNDLES)
+def served(request: pytest.FixtureRequest) -> Bundle:
+    return read_bundle(MODELS / request.param)
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Kernels:
+    """The kernels of each kind that this processor runs and this compiler knew."""
+    needed, file = KINDS[request.param], FOLDER / f"kernels-{request.param}.so"
+    if not needed <= kernels._features():
+        pytest.skip(f"this processor lacks {', '.join(sorted(needed - kernels._features()))}")
+    if not file.is_file():
+        pytest.skip(f"{file.name} was not compiled; `make kernels` does that")
+    monkeypatch.setattr(kernels, "KINDS", {request.param: needed})
+    found = kernels.load.__wrapped__()
+    assert found is not None
+    assert found.kind == request.param
+    monkeypatch.setattr(kernels, "load", lambda: found)
+    return found
+
+
+@pytest.fixture
+def best() -> None:
+    if kernels.load() is None:
+        pytest.skip("no kernels were compiled; `make kernels` does that")
+
+
+def sources_of(bundle: Bundle, count: int, seed: int = 3) -> list[list[int]]:
+    """Random sources of every length."""
+    chance, sizes = random.Random(seed), bundle.manifest
+    most = sizes.limits.max_source_length
+    lengths = [1, most, *(1 + min(most - 1, int(chance.expovariate(0.12))) for _ in range(count - 2))]
+    return [chance.choices(range(1, sizes.vocabulary.source_size), k=length) for length in lengths]
+
+
+def decoded(engine: Engine, sources: list[list[int]], steps: int = 12):
+    engine.encode(sources, range(len(sources)))
+    return [engine.step(len(sources)) for _ in range(steps)]
+
+
+def test_kernels_compute_what_the_graphs_compute(kind, served: Bundle):
+    """Rounded otherwise only in the last bits of a float; now and then that turns a byte over."""
+    ours, theirs = KernelEngine(served, "int8", ROWS), Engine(served, "int8", ROWS)
+    sources = sources_of(served, ROWS)
+    for (tokens, scores), (others, other_scores) in zip(
+        decoded(ours, sources), decoded(theirs, sources), strict=True
+    ):
+        agree = np.equal(tokens, others)
+        assert agree.mean() > 0.9
+        differences = np.abs(np.subtract(scores, other_scores))[agree]
+        assert np.median(differences) < 2e-6
+    assert verify(served, ours) == pytest.approx(verify(served, theirs), abs=0.05)
+
+
+def test_distributions_and_alignments_are_those_of_the_graphs(kind, served: Bundle):
+    ours, theirs = KernelEngine(served, "int8", ROWS), Engine(served, "int8", ROWS)
+    sources = sources_of(served, ROWS)
+    asked = [7, 0, 39, 7]
+    for engine in (ours, theirs):
+        engine.encode(sources, range(ROWS))
+    for name, states in ours._states[ours._current].items():
+        states[:] = theirs._states[theirs._current][name]  # the encoder has a test of its own
+    for name, memory in ours._memory.inputs.items():
+        memory[:] = theirs._memory.inputs[name]
+    for _ in range(3):
+        ours.step(ROWS), theirs.step(ROWS)
+        found, expected = (engine.distributions(asked) for engine in (ours, theirs))
+        np.testing.assert_allclose(found.log_probs, expected.log_probs, atol=2e-5)
+        assert found.top_tokens == expected.top_tokens
+        np.testing.assert_allclose(found.top_scores, expected.top_scores, atol=2e-5)
+        picked = np.take_along_axis(found.log_probs, np.array(found.top_tokens), 1)
+        assert picked.tolist() == found.top_scores  # the same numbers, in order
+        if served.manifest.architecture.attention != "none":
+            np.testing.assert_allclose(ours.alignments(asked), theirs.alignments(asked), atol=1e-5)
+
+
+def test_company_changes_nothing(kind, served: Bundle):
+    found = Company(KernelEngine(served, "int8", ROWS), served, sources=40, seed=7).run(600)
+    assert (found.other_scores, found.other_tokens) == (0, 0)
+    assert found.trials >= 600
+
+
+def test_a_scale_taken_from_the_batch_is_seen(best, monkeypatch):
+    """Negative control: as soon as one number depends on the others inside, the trials find it."""
+    bundle = read_bundle(MODELS / "g2p-en-tiny/1")
+
+    class Dynamic(KernelEngine):
+        def _run(self, first: int, count: int) -> None:
+            super()._run(first, count)
+            cells = self._states[1 - self._current]["c_1"][first : first + count]
+            scale = np.abs(cells).max() / 127
+            cells[:] = np.rint(cells / scale) * scale
+
+    found = Company(Dynamic(bundle, "int8", ROWS), bundle, sources=40, seed=7).run(200)
+    assert found.other_scores > 100
+
+
+def test_every_kind_of_processor_gives_the_same_tokens(monkeypatch):
+    bundle = read_bundle(MODELS / "g2p-en/2")
+    sources = sources_of(bundle, ROWS)
+    found = {}
+    for name, needed in KINDS.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(kernels, "KINDS", {name: needed})
+            library = kernels.load.__wrapped__()
+            patch.setattr(kernels, "load", lambda library=library: library)
+            if library is not None:
+                engine = KernelEngine(bundle, "int8", ROWS)
+                found[name] = np.array([tokens for tokens, _ in decoded(engine, sources)])
+    if len(found) < 2:
+        pytest.skip("one kind of kernels at the most runs here")
+    for one, other in itertools.pairwise(found.values()):
+        assert np.equal(one, other).mean() > 0.98
+
+
+def test_a_product_of_any_shape(kind):
+    """Whole numbers, so exactly; K and N on both sides of every edge of blocks, vectors and tiles."""
+    chance = np.random.default_rng(1)
+    shapes = itertools.product((1, 2, 5, 7, 16, 17, 33), (4, 60, 64, 224), (1, 16, 41, 130))
+    for rows, inputs, outputs in shapes:
+        units = chance.integers(0, 256, (rows, inputs), dtype=np.uint8)
+        weight = chance.integers(-64, 65, (inputs, outputs), dtype=np.int8)
+        packed = pack(weight, np.ones(outputs, np.float32), None)
+        out = np.full((rows, packed.weights.columns), np.nan, np.float32)
+        linear = kernel_engine._operation(kernels.LINEAR, [units], packed)
+        linear.out, linear.stride = out.ctypes.data, out.shape[1]
+        kind.library.chairlift_step((kernels.Operation * 1)(linear), 1, 0, rows)
+        expected = (units.astype(np.int32) - 128) @ weight.astype(np.int32)
+        assert np.array_equal(out[:, :outputs], expected)
+
+
+def test_units_and_gates_are_laid_side_by_side():
+    gates = np.array([[f"{gate}{unit}" for gate in "ifgo" for unit in range(32)]])
+    laid = by_units(gates)[0].tolist()
+    assert laid[:17] == [*(f"i{unit}" for unit in range(16)), "f0"]
+    assert laid[64:66] == ["i16", "i17"]
+    assert laid[-1] == "o31"
+
+
+@pytest.mark.parametrize("kind_of_network", ["gru", "lstm-peephole", "additive"])
+def test_what_they_do_not_have_they_refuse(served: Bundle, kind_of_network):
+    changes = {"attention": "additive"} if kind_of_network == "additive" else {"cell": kind_of_network}
+    with pytest.raises(Unsuited, match=kind_of_network):
+        suits(replace(served.manifest.architecture, **changes), "int8")
+    with pytest.raises(Unsuited, match="profile fp32"):
+        suits(served.manifest.architecture, "fp32")
+
+
+def test_onnxruntime_decodes_where_they_cannot(served: Bundle, bundle: Bundle, best, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    engine, _ = open_engine(served, "int8", 4, "cpu", 1)
+    assert engine.runtime.startswith("kernels for ")
+    for options in ({"threads": 2}, {"kernels": False}):
+        other, _ = open_engine(served, "int8", 4, "cpu", **{"threads": 1, **options})
+        assert type(other) is Engine
+    assert type(open_engine(bundle, "int8", 4, "cpu", 1)[0]) is Engine
+    assert "sizes that are no multiples of 16" in caplog.records[-1].reason
+    monkeypatch.setattr(kernels, "load", lambda: None)
+    assert type(open_engine(served, "int8", 4, "cpu", 1)[0]) is Engine
+    assert "no kernels were compiled" in caplog.records[-1].reason
+
+
+def test_kernels_that_compute_something_else_are_not_used(best, monkeypatch, caplog):
+    bundle = read_bundle(MODELS / "g2p-en-tiny/1")
+    load = kernel_engine.decoder_weights
+
+    def spoiled(*arguments):
+        weights = load(*arguments)
+        weights.token_table[:] = np.roll(weights.token_table, 16, axis=1)
+        return weights
+
+    monkeypatch.setattr(kernel_engine, "decoder_weights", spoiled)
+    assert type(open_engine(bundle, "int8", 8, "cpu", 1)[0]) is Engine
+    assert "the kernels do not agree" in caplog.text
+
+
+def test_without_a_file_there_are_none(tmp_path: Path):
+    assert kernels.load.__wrapped__(tmp_path) is None
