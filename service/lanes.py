@@ -65,8 +65,8 @@ class Lanes:
     def take_news(self, at_once: bool = False) -> list[News]:
         """What somebody waits to hear; bare figures wait for the next time.
 
-        Each message costs front and engine more than an answer in it. So where many decode, whoever ends waits
-        a few steps for others that end; streams and those with priority do not. `at_once`: nobody does.
+        Each message costs front and engine more than an answer in it. So where many decode, whoever ends
+        waits a few steps for others that end; streams and those with priority do not. `at_once`: nobody does.
         """
         self._quiet += 1
         if not at_once and self._news_can_wait():
