@@ -5,8 +5,9 @@ Knows nothing of queues, shared answers or transport.
 
 import logging
 from collections.abc import Sequence as Sized
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from bundle.reader import Bundle
 from service.confidence import confidences
@@ -18,8 +19,7 @@ from service.sequence import Outcome
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What became of one input. Equal inputs may share one answer: it is never changed."""
 
     hypotheses: list[Hypothesis]  # best first
@@ -30,8 +30,7 @@ class Answer:
     source: Literal["model", "lexicon"] = "model"
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(Struct, frozen=True):
     """Tokens that a stream has decided on, and what they add to the text."""
 
     index: int
