@@ -15,10 +15,10 @@ RUN python -m venv /opt/chairlift \
 # Without a compiler the image has no kernels, and ONNX Runtime decodes everything.
 FROM ${BASE_IMAGE} AS kernels
 WORKDIR /srv/chairlift
-COPY service/kernels.c service/kernels.sh service/
+COPY service/native service/native
 # hadolint ignore=DL3008
 RUN if ! command -v cc; then apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev; fi \
-  && bash service/kernels.sh build/kernels
+  && bash service/native/compile.sh build/kernels
 
 FROM ${BASE_IMAGE}
 ARG VERSION=0.1.0

@@ -111,9 +111,9 @@ help: ## explain the verbs
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' \
 	  $(MAKEFILE_LIST)
 
-$(KERNELS): service/kernels.c service/kernels.sh
+$(KERNELS): $(wildcard service/native/*)
 	@rm -rf $(@D)
-	@bash service/kernels.sh $(@D)
+	@bash service/native/compile.sh $(@D)
 	@touch $@
 
 # An environment is whole once its stamp is there; a changed lock makes it again from nothing.

@@ -6,17 +6,26 @@ agree: its products are added up in another order for another number of rows.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from bundle.golden import GoldenCase
+from bundle.manifest import Profile
 from bundle.reader import Bundle
+from service.decoder import Decoder
 from service.errors import StartError
 
-if TYPE_CHECKING:
-    from service.opening import AnyEngine
+
+class Engine(Decoder, Protocol):
+    """What is verified."""
+
+    device: str
+    profile: Profile
+
+    def clear(self) -> None:
+        """Hears that nobody is in any row."""
 
 
-def verify(bundle: Bundle, engine: "AnyEngine") -> float:
+def verify(bundle: Bundle, engine: Engine) -> float:
     """Replays every case; returns the largest score difference. Raises StartError for one that differs."""
     tolerance = engine.profile.score_tolerance
     worst = 0.0
@@ -39,7 +48,7 @@ def verify(bundle: Bundle, engine: "AnyEngine") -> float:
     return worst
 
 
-def _decode(engine: "AnyEngine", cases: Sequence[GoldenCase]) -> list[tuple[list[int], list[float]]]:
+def _decode(engine: Engine, cases: Sequence[GoldenCase]) -> list[tuple[list[int], list[float]]]:
     """Greedy tokens (with <E>) and scores of each case; finished rows go on unread until all are done."""
     engine.clear()  # alone a short source has the narrowest memory, together the longest one's
     engine.encode([case.source_ids for case in cases], range(len(cases)))

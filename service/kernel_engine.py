@@ -44,7 +44,7 @@ class _Step(NamedTuple):
 
 
 class KernelEngine(Engine):
-    """An Engine whose encoder runs and steps are those of service/kernels.c.
+    """An Engine whose encoder runs and steps are those of service/native/.
 
     Raises Unsuited where there are no kernels for this processor, for this bundle, or for several threads.
     """

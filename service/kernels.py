@@ -1,4 +1,4 @@
-"""The compiled kernels of service/kernels.c: found, loaded, and laid out for ctypes.
+"""The compiled kernels of service/native/: found, loaded, and laid out for ctypes.
 
 Knows nothing of bundles or rows. `make` compiles them once for each kind of processor, where there is a
 compiler; a machine without them decodes through ONNX Runtime alone.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles service/kernels.c into a folder, once for each kind of processor that this compiler knows: the server
+# Compiles service/native/kernels.c into a folder, once for each kind of processor that this compiler knows: the server
 # loads what its own processor can run. Without a compiler nothing is made, and ONNX Runtime decodes everything.
 set -euo pipefail
 source=$(dirname "$0")/kernels.c

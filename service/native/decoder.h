@@ -1,0 +1,150 @@
+/* A decoder step: cells, attention, scores, and the choice of the next token. */
+#pragma once
+
+#include "layers.h"
+
+/* What a decoder step does, one after the other, each for all rows. */
+enum { LSTM, LINEAR, ATTEND, SELECT };
+
+typedef struct {
+  int64_t kind;
+  int64_t parts;
+  Part part[PARTS];
+  Weights weights;
+  /* LSTM */
+  int64_t units;
+  const float *table;   /* [tokens, 4U], in place of weights.bias */
+  const int64_t *token; /* [R] */
+  const float *cell;
+  float *next_cell;
+  uint8_t *hidden; /* [R, U] */
+  float *exact;    /* [R, U] or NULL */
+  /* LINEAR: float [R, stride], and its tanh as units in `hidden`, or NULL */
+  float *out;
+  int64_t stride;
+  /* ATTEND: the query is `exact` of an LSTM; context in `hidden` [R, size] */
+  const float *query;     /* [R, U] */
+  const float *keys;      /* [R, S, U] */
+  const float *values;    /* [R, S, size + 1] */
+  const int64_t *lengths; /* [R] */
+  float *alignments;      /* [R, S] */
+  int64_t width, size;
+  /* SELECT among the first `size` of `out` */
+  int64_t *next_token;
+  float *next_score, *largest, *log_sum; /* [R] each */
+} Operation;
+
+static void step_lstm(const Operation *op, int64_t first, int64_t rows) {
+  Part parts[PARTS];
+  Place places[CHUNK];
+  const int64_t units = op->units;
+  for (int part = 0; part < op->parts; part++) {
+    parts[part] = op->part[part];
+    parts[part].bytes += first * parts[part].stride;
+  }
+  for (int64_t row = 0; row < rows; row++) {
+    const int64_t at = (first + row) * units;
+    places[row] = (Place){
+        op->table ? op->table + op->token[first + row] * 4 * units : op->weights.bias,
+        op->cell + at,
+        op->next_cell + at,
+        op->hidden + at,
+        NULL,
+        op->exact ? op->exact + at : NULL,
+        NULL,
+    };
+  }
+  lstm(rows, parts, (int)op->parts, &op->weights, places, UNIT);
+}
+
+static void step_linear(const Operation *op, int64_t first, int64_t rows) {
+  Part parts[PARTS];
+  for (int part = 0; part < op->parts; part++) {
+    parts[part] = op->part[part];
+    parts[part].bytes += first * parts[part].stride;
+  }
+  float *out = op->out + first * op->stride;
+  linear(rows, parts, (int)op->parts, &op->weights, out, op->stride, 0);
+  if (op->hidden)
+    for (int64_t row = 0; row < rows; row++)
+      squash(out + row * op->stride, op->hidden + (first + row) * op->weights.columns, op->weights.columns);
+}
+
+/* One row: softmax(keys . query) over the source's own tokens; what it weighs of the values, as units. */
+ALONE void attend(const Operation *op, int64_t row) {
+  const int64_t units = op->units, size = op->size, length = op->lengths[row];
+  const float *query = op->query + row * units, *keys = op->keys + row * op->width * units;
+  const float *values = op->values + row * op->width * (size + 1);
+  float *weights = op->alignments + row * op->width, largest = -INFINITY, total = 0;
+  for (int64_t at = 0; at < length; at++) {
+    floats sums = {};
+    float sum = 0;
+    for (int64_t i = 0; i < units; i += LANES) sums += load(query + i) * load(keys + at * units + i);
+    for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
+    weights[at] = sum;
+    if (sum > largest) largest = sum;
+  }
+  for (int64_t at = 0; at < length; at++) total += weights[at] = expf(weights[at] - largest);
+  for (int64_t at = 0; at < length; at++) weights[at] /= total;
+  memset(weights + length, 0, (op->width - length) * sizeof(float));
+  for (int64_t i = 0; i < size; i += LANES) {
+    floats sums = {};
+    for (int64_t at = 0; at < length; at++) sums += weights[at] * load(values + at * (size + 1) + i);
+    store_bytes(op->hidden + row * size + i, sums, UNIT);
+  }
+}
+
+/* One row: the best token, the lowest on a tie, and its natural-log probability. */
+ALONE void select_one(const Operation *op, int64_t row) {
+  const float *logits = op->out + row * op->stride;
+  int64_t best = 0;
+  float sum = 0;
+  for (int64_t token = 1; token < op->size; token++)
+    if (logits[token] > logits[best]) best = token;
+  for (int64_t from = 0; from < op->size; from += LANES) {
+    floats powers = power_of_e(clamp(load(logits + from) - logits[best], -40.0f, 0.0f));
+    const int64_t lanes = op->size - from < LANES ? op->size - from : LANES;
+    for (int64_t lane = 0; lane < lanes; lane++) sum += powers[lane];
+  }
+  op->next_token[row] = best;
+  op->largest[row] = logits[best];
+  op->log_sum[row] = logf(sum);
+  op->next_score[row] = -op->log_sum[row];
+}
+
+/* Rows first..first + rows - 1 through all operations. */
+void chairlift_step(const Operation *operations, int64_t count, int64_t first, int64_t rows) {
+  for (int64_t from = first; from < first + rows; from += CHUNK) {
+    const int64_t some = first + rows - from < CHUNK ? first + rows - from : CHUNK;
+    for (const Operation *op = operations; op < operations + count; op++) switch (op->kind) {
+        case LSTM: step_lstm(op, from, some); break;
+        case LINEAR: step_linear(op, from, some); break;
+        case ATTEND:
+          for (int64_t row = from; row < from + some; row++) attend(op, row);
+          break;
+        case SELECT:
+          for (int64_t row = from; row < from + some; row++) select_one(op, row);
+      }
+  }
+}
+
+/* What the last step said of some rows: every log-probability [M, size], and the best of each [M, best]. */
+void chairlift_distributions(const Operation *op, const int64_t *rows, int64_t count, int64_t best,
+                             float *log_probs, int64_t *top_tokens, float *top_scores) {
+  for (int64_t i = 0; i < count; i++) {
+    const float *logits = op->out + rows[i] * op->stride;
+    float *scores = log_probs + i * op->size, *top = top_scores + i * best;
+    int64_t *tokens = top_tokens + i * best, held = 0;
+    for (int64_t token = 0; token < op->size; token++) {
+      const float score = scores[token] = (logits[token] - op->largest[rows[i]]) - op->log_sum[rows[i]];
+      if (held == best && !(score > top[best - 1])) continue;
+      int64_t place = held < best ? held++ : best - 1;
+      for (; place > 0 && score > top[place - 1]; place--) {
+        top[place] = top[place - 1];
+        tokens[place] = tokens[place - 1];
+      }
+      top[place] = score;
+      tokens[place] = token;
+    }
+  }
+}

@@ -1,0 +1,193 @@
+/* Bytes times int8 weights, block by block: exact sums, and what becomes of them. */
+#pragma once
+
+#include "vectors.h"
+
+#ifdef __AMX_INT8__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
+#define VECTORS 4 /* of a block */
+#define BLOCK (LANES * VECTORS)
+#define LINES 6   /* rows whose sums stay in registers */
+#define TILE 16   /* rows whose sums are finished together */
+#define FEW 8     /* rows: fewer are not worth a tile of the processor's own */
+#define CHUNK 256 /* rows for which a block of weights is read once */
+#define PARTS 3   /* inputs side by side, at the most */
+
+typedef struct {
+  const uint8_t *bytes; /* [R, K], rows `stride` apart */
+  int64_t stride, count;
+} Part;
+
+typedef struct {
+  const int8_t *weight;
+  const int32_t *start;
+  const float *scale;
+  const float *bias; /* or NULL */
+  int64_t columns;
+} Weights;
+
+/* Adds four products to each of 16 sums: the same four bytes, times four weights of each column. */
+INLINE ints add_products(ints sums, const uint8_t *four, const int8_t *weights) {
+  int32_t packed;
+  memcpy(&packed, four, sizeof packed);
+#if defined(__AVX512VNNI__)
+  __m512i columns = _mm512_loadu_si512(weights);
+  return (ints)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(packed), columns);
+#elif defined(__AVX2__)
+  union {
+    ints whole;
+    __m256i half[2];
+  } all = {sums};
+  __m256i repeated = _mm256_set1_epi32(packed), ones = _mm256_set1_epi16(1);
+  for (int i = 0; i < 2; i++) { /* pairs fit into 16 bits: no two neighbours weigh more than 128 together */
+    __m256i columns = _mm256_loadu_si256((const __m256i *)(weights + 32 * i));
+    __m256i pairs = _mm256_maddubs_epi16(repeated, columns);
+    all.half[i] = _mm256_add_epi32(all.half[i], _mm256_madd_epi16(pairs, ones));
+  }
+  return all.whole;
+#else
+  for (int lane = 0; lane < LANES; lane++)
+    for (int i = 0; i < 4; i++) sums[lane] += (int32_t)four[i] * weights[4 * lane + i];
+  return sums;
+#endif
+}
+
+static int64_t bytes_of(const Part *parts, int count) {
+  int64_t sum = 0;
+  for (int part = 0; part < count; part++) sum += parts[part].count;
+  return sum;
+}
+
+/* Adds up one block of columns for `rows` rows, which stay in registers: LINES at the most. */
+INLINE void sums_of(const int rows, const Part *parts, int count, int64_t first, const int8_t *weight,
+                    int32_t sums[][BLOCK]) {
+  ints all[LINES][VECTORS];
+#pragma GCC unroll 6
+  for (int row = 0; row < rows; row++) memset(all[row], 0, sizeof all[row]);
+  for (int part = 0; part < count; part++) {
+    const int64_t stride = parts[part].stride;
+    const uint8_t *from = parts[part].bytes + first * stride, *end = from + parts[part].count;
+    for (; from < end; from += 4, weight += 4 * BLOCK)
+#pragma GCC unroll 6
+      for (int row = 0; row < rows; row++)
+#pragma GCC unroll 4
+        for (int v = 0; v < VECTORS; v++)
+          all[row][v] = add_products(all[row][v], from + row * stride, weight + 4 * LANES * v);
+  }
+#pragma GCC unroll 6
+  for (int row = 0; row < rows; row++) memcpy(sums[row], all[row], sizeof all[row]);
+}
+
+static void sums_of_few(int64_t rows, const Part *parts, int count, int64_t first, const int8_t *weight,
+                        int32_t sums[][BLOCK]) {
+  for (; rows > 0; rows -= LINES, first += LINES, sums += LINES) switch (rows) {
+      case 1: sums_of(1, parts, count, first, weight, sums); break;
+      case 2: sums_of(2, parts, count, first, weight, sums); break;
+      case 3: sums_of(3, parts, count, first, weight, sums); break;
+      case 4: sums_of(4, parts, count, first, weight, sums); break;
+      case 5: sums_of(5, parts, count, first, weight, sums); break;
+      default: sums_of(6, parts, count, first, weight, sums);
+    }
+}
+
+#ifdef __AMX_INT8__
+/* A processor's own tiles: 16 rows, 64 bytes of an input at a time, 16 columns. */
+typedef struct {
+  uint8_t palette, start, reserved[14];
+  uint16_t bytes[16];
+  uint8_t rows[16];
+} TileShapes;
+
+static void shape_tiles(int64_t rows, int64_t chunk) {
+  TileShapes shapes = {.palette = 1};
+  for (int v = 0; v < VECTORS; v++) shapes.bytes[v] = 4 * LANES, shapes.rows[v] = (uint8_t)rows;
+  shapes.bytes[4] = (uint16_t)chunk, shapes.rows[4] = (uint8_t)rows;
+  for (int v = 5; v < 7; v++) shapes.bytes[v] = 4 * LANES, shapes.rows[v] = (uint8_t)(chunk / 4);
+  _tile_loadconfig(&shapes);
+}
+
+static void sums_in_tiles(const Part *parts, int count, int64_t first, const int8_t *weight, int64_t chunk,
+                          int32_t sums[][BLOCK]) {
+  _tile_zero(0);
+  _tile_zero(1);
+  _tile_zero(2);
+  _tile_zero(3);
+  for (int part = 0; part < count; part++) {
+    const int64_t stride = parts[part].stride;
+    const uint8_t *from = parts[part].bytes + first * stride, *end = from + parts[part].count;
+    for (; from < end; from += chunk, weight += chunk * BLOCK) {
+      _tile_loadd(4, from, stride);
+      _tile_loadd(5, weight, 4 * BLOCK);
+      _tile_dpbusd(0, 4, 5);
+      _tile_loadd(6, weight + 64, 4 * BLOCK);
+      _tile_dpbusd(1, 4, 6);
+      _tile_loadd(5, weight + 128, 4 * BLOCK);
+      _tile_dpbusd(2, 4, 5);
+      _tile_loadd(6, weight + 192, 4 * BLOCK);
+      _tile_dpbusd(3, 4, 6);
+    }
+  }
+  _tile_stored(0, &sums[0][0], 4 * BLOCK);
+  _tile_stored(1, &sums[0][16], 4 * BLOCK);
+  _tile_stored(2, &sums[0][32], 4 * BLOCK);
+  _tile_stored(3, &sums[0][48], 4 * BLOCK);
+}
+
+/* The most bytes of an input, at most 64, that cut every part into equal chunks. */
+static int64_t chunk_of(const Part *parts, int count) {
+  int64_t chunk = 64;
+  for (int part = 0; part < count; part++)
+    while (parts[part].count % chunk) chunk -= 4;
+  for (int part = 0; part < count; part++)
+    if (parts[part].count % chunk) return 4;
+  return chunk;
+}
+
+int64_t chairlift_prepare(void) { return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18); }
+#else
+int64_t chairlift_prepare(void) { return 0; }
+#endif
+
+typedef struct {
+  const Part *parts;
+  int count;
+  const Weights *weights;
+} Product;
+
+/* What becomes of one block's sums, row by row: rows first to first + rows - 1. One loop and no second copy of it,
+ * so that every row is finished by the same instructions. */
+typedef void Finish(int64_t rows, const int32_t sums[][BLOCK], const Weights *weights, int64_t block,
+                    int64_t first, const void *more);
+
+/* A block of weights is read once for many rows. */
+static void multiply(int64_t rows, const Product *product, Finish *finish, const void *more) {
+  const Part *parts = product->parts;
+  const Weights *weights = product->weights;
+  const int64_t size = bytes_of(parts, product->count) * BLOCK;
+  int32_t sums[TILE][BLOCK];
+#ifdef __AMX_INT8__
+  const int64_t chunk = chunk_of(parts, product->count);
+  int64_t shaped = 0;
+#endif
+  const int64_t edges[] = {0, rows / TILE * TILE, rows}; /* whole tiles first: their shape changes once */
+  for (int pass = 0; pass < 2; pass++)
+    for (int64_t block = 0; block * BLOCK < weights->columns; block++)
+      for (int64_t first = edges[pass]; first < edges[pass + 1]; first += TILE) {
+        const int64_t left = edges[pass + 1] - first, some = left < TILE ? left : TILE;
+        const int8_t *weight = weights->weight + block * size;
+#ifdef __AMX_INT8__
+        if (some >= FEW && chunk >= 32) {
+          if (shaped != some) shape_tiles(shaped = some, chunk);
+          sums_in_tiles(parts, product->count, first, weight, chunk, sums);
+        } else
+#endif
+          sums_of_few(some, parts, product->count, first, weight, sums);
+        finish(some, (const int32_t(*)[BLOCK])sums, weights, block, first, more);
+      }
+#ifdef __AMX_INT8__
+  if (shaped) _tile_release();
+#endif
+}
