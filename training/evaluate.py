@@ -18,7 +18,7 @@ from training.beam import BeamOptions, Hypothesis, beam_search
 from training.model import Seq2Seq
 
 BATCH = 512
-BEAM_BATCH = 128  # sources; each has as many rows as its beam is wide
+BEAM_ROWS = 640  # of a search; each source has as many as its beam is wide
 
 Answer = TypeVar("Answer")
 
@@ -58,9 +58,8 @@ def search(
     models: Sequence[Seq2Seq], sources: Sequence[Sequence[int]], options: BeamOptions
 ) -> list[list[Hypothesis]]:
     """The n_best hypotheses for the ids of each source, in order."""
-    return _in_batches(
-        sources, BEAM_BATCH, lambda padded, lengths: beam_search(models, padded, lengths, options)
-    )
+    size = max(1, BEAM_ROWS // options.width)
+    return _in_batches(sources, size, lambda padded, lengths: beam_search(models, padded, lengths, options))
 
 
 def _in_batches(
