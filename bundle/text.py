@@ -134,6 +134,12 @@ class TargetText(_Text):
 
     file = "target.json"
 
+    def __init__(self, json_bytes: bytes) -> None:
+        super().__init__(json_bytes)
+        # What two tokens have between them; None: the file's decoder does more than join them.
+        decoder = json.loads(json_bytes).get("decoder")
+        self._joint = " " if decoder is None else "" if decoder == {"type": "Fuse"} else None
+
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of target ids, each spelled out, `<E>` too.
 
@@ -141,6 +147,8 @@ class TargetText(_Text):
         """
         if ids and not 0 <= min(ids) <= max(ids) < len(self.tokens):
             raise ValueError(f"token ids {min(ids)}..{max(ids)}; 0..{len(self.tokens) - 1} are allowed")
+        if self._joint is not None:
+            return self._joint.join([self.tokens[token_id] for token_id in ids])
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
 

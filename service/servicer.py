@@ -29,8 +29,7 @@ class Servicer:
         requests.refuse_floods(options, len(request.inputs), model)
         deadline = self._deadline(_time_for(options, seconds))
         answers = await model.generate(request.inputs, options, deadline, priority)
-        results = [wire.result(answer, request.options) for answer in answers]
-        return pb.GenerateResponse(model=wire.reference(model), results=results)
+        return wire.response(model, answers, request.options)
 
     async def generate_stream(
         self, request: pb.GenerateStreamRequest, seconds: float | None

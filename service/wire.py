@@ -1,6 +1,7 @@
 """The service's own types to messages of chairlift.v1. Holds no state and awaits nothing."""
 
 import functools
+from collections.abc import Sequence
 
 from bundle.card import Calibration, Cascade
 from chairlift.v1 import seq2seq_pb2 as pb
@@ -32,23 +33,37 @@ def _reference(name: str, version: int, digest: str) -> pb.ModelReference:
     return pb.ModelReference(name=name, version=version, digest=digest)
 
 
-def generation(answer: Answer, asked: pb.DecodingOptions) -> pb.Generation:
-    """An answer, with as much of it as was asked for."""
-    return pb.Generation(
-        hypotheses=[
-            _hypothesis(*found, asked)
-            for found in zip(answer.hypotheses, answer.texts, answer.confidences, strict=True)
-        ],
-        source_length=answer.source_length,
-        unknown_tokens=answer.unknown_tokens,
-        source=ANSWER_SOURCES[answer.source],
-    )
+def response(
+    model: Model, answers: Sequence[Answer | ServiceError], asked: pb.DecodingOptions
+) -> pb.GenerateResponse:
+    """The answers of one call, in their order."""
+    message = pb.GenerateResponse(model=reference(model))
+    for answer in answers:
+        result = message.results.add()
+        if isinstance(answer, Answer):
+            _write_generation(result.generation, answer, asked)
+        else:
+            result.error.CopyFrom(_error(answer))
+    return message
 
 
-def _hypothesis(
-    found: Hypothesis, text: str, confidence: float | None, asked: pb.DecodingOptions
-) -> pb.Hypothesis:
-    message = pb.Hypothesis(
+def _write_generation(message: pb.Generation, answer: Answer, asked: pb.DecodingOptions) -> None:
+    """An answer, with as much of it as was asked for. Written in place: a message made apart is copied in."""
+    message.source_length = answer.source_length
+    message.unknown_tokens = answer.unknown_tokens
+    message.source = ANSWER_SOURCES[answer.source]
+    for found in zip(answer.hypotheses, answer.texts, answer.confidences, strict=True):
+        _add_hypothesis(message, *found, asked)
+
+
+def _add_hypothesis(
+    generation: pb.Generation,
+    found: Hypothesis,
+    text: str,
+    confidence: float | None,
+    asked: pb.DecodingOptions,
+) -> None:
+    message = generation.hypotheses.add(
         text=text,
         token_ids=found.tokens,
         score=found.score,
@@ -63,14 +78,6 @@ def _hypothesis(
         message.alternatives.add(token_ids=ids, log_probabilities=scores)
     for weights in found.alignments:
         message.alignments.add(weights=weights)
-    return message
-
-
-def result(answer: Answer | ServiceError, asked: pb.DecodingOptions) -> pb.Result:
-    """An answer, or the error of one input among several."""
-    if isinstance(answer, Answer):
-        return pb.Result(generation=generation(answer, asked))
-    return pb.Result(error=_error(answer))
 
 
 def score_result(answer: Answer | ServiceError) -> pb.ScoreResult:
@@ -96,8 +103,10 @@ def _error(error: ServiceError) -> pb.Error:
 def event(news: Chunk | Answer, model: Model, asked: pb.DecodingOptions) -> pb.GenerateStreamResponse:
     """One message of a stream."""
     if isinstance(news, Answer):
-        ended = pb.StreamResult(model=reference(model), generation=generation(news, asked))
-        return pb.GenerateStreamResponse(result=ended)
+        message = pb.GenerateStreamResponse()
+        message.result.model.CopyFrom(reference(model))
+        _write_generation(message.result.generation, news, asked)
+        return message
     chunk = pb.TokenChunk(
         index=news.index, token_ids=news.token_ids, text=news.text, log_probabilities=news.scores
     )

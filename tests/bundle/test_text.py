@@ -261,3 +261,19 @@ def test_only_characters_have_a_table() -> None:
     many = SourceText(build_source([chr(0x4E00 + i) for i in range(300)], "char"))
     assert many._ids_of_ascii is None  # an id is more than a byte
     assert many.encode("a") == [1]
+
+
+@pytest.mark.parametrize("level", ["char", "word"])
+@given(ids=st.lists(st.integers(0, 5), max_size=8))
+def test_joined_tokens_are_what_the_library_decodes(level: Any, ids: list[int]) -> None:
+    target = TargetText(build_target(("AA", "B", "c'") if level == "word" else ("A", "b", "\u00e9"), level))
+    assert target._joint is not None
+    assert target.decode(ids) == target._tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def test_another_decoder_is_the_librarys() -> None:
+    settings_ = json.loads(build_target(("a", "b"), "char"))
+    settings_["decoder"] = {"type": "WordPiece", "prefix": "##", "cleanup": True}
+    target = TargetText(json.dumps(settings_).encode())
+    assert target._joint is None
+    assert target.decode([2, 3]) == target._tokenizer.decode([2, 3], skip_special_tokens=False)
