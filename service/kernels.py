@@ -15,8 +15,6 @@ FOLDER = Path(__file__).resolve().parent.parent / "build" / "kernels"
 KINDS = {  # of processor, the best first, and what /proc/cpuinfo must say of it
     "amx": {"amx_tile", "amx_int8", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
     "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
-    "avx2": {"avx2", "fma"},
-    "any": set[str](),
 }
 
 

@@ -33,26 +33,8 @@ typedef struct {
 INLINE ints add_products(ints sums, const uint8_t *four, const int8_t *weights) {
   int32_t packed;
   memcpy(&packed, four, sizeof packed);
-#if defined(__AVX512VNNI__)
   __m512i columns = _mm512_loadu_si512(weights);
   return (ints)_mm512_dpbusd_epi32((__m512i)sums, _mm512_set1_epi32(packed), columns);
-#elif defined(__AVX2__)
-  union {
-    ints whole;
-    __m256i half[2];
-  } all = {sums};
-  __m256i repeated = _mm256_set1_epi32(packed), ones = _mm256_set1_epi16(1);
-  for (int i = 0; i < 2; i++) { /* pairs fit into 16 bits: no two neighbours weigh more than 128 together */
-    __m256i columns = _mm256_loadu_si256((const __m256i *)(weights + 32 * i));
-    __m256i pairs = _mm256_maddubs_epi16(repeated, columns);
-    all.half[i] = _mm256_add_epi32(all.half[i], _mm256_madd_epi16(pairs, ones));
-  }
-  return all.whole;
-#else
-  for (int lane = 0; lane < LANES; lane++)
-    for (int i = 0; i < 4; i++) sums[lane] += (int32_t)four[i] * weights[4 * lane + i];
-  return sums;
-#endif
 }
 
 static int64_t bytes_of(const Part *parts, int count) {

@@ -1,13 +1,11 @@
-/* Sixteen floats or whole numbers at a time, on any processor: the compiler makes of them what it has. */
+/* Sixteen floats or whole numbers at a time: a register of AVX-512. */
 #pragma once
 
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#ifdef __AVX2__
 #include <immintrin.h>
-#endif
 
 #define LANES 16
 #define INLINE static inline __attribute__((always_inline))
@@ -32,13 +30,7 @@ INLINE ints load_ints(const int32_t *from) {
 }
 
 INLINE floats clamp(floats x, float least, float most) {
-#ifdef __AVX512F__
   return (floats)_mm512_max_ps(_mm512_min_ps((__m512)x, _mm512_set1_ps(most)), _mm512_set1_ps(least));
-#else
-  ints above = x > most, below = x < least;
-  ints bits = (above & (ints)(most - (floats){})) | (~above & (ints)x);
-  return (floats)((below & (ints)(least - (floats){})) | (~below & bits));
-#endif
 }
 
 /* e^x for x in [-40, 40], to two units in the last place: powers of two, and a polynomial between them. */
@@ -51,24 +43,17 @@ INLINE floats power_of_e(floats x) {
   sum = sum * rest + 1.66666667e-1f;
   sum = sum * rest + 0.5f;
   sum = sum * rest * rest + rest + 1.0f;
-#ifdef __AVX512F__
   return (floats)_mm512_scalef_ps((__m512)sum, (__m512)whole);
-#else
-  return sum * (floats)((__builtin_convertvector(whole, ints) + 127) << 23);
-#endif
 }
 
 /* e^-x, such that a product of two and a few more still is a float. */
 INLINE floats decay(floats x) { return power_of_e(clamp(-x, -27.0f, 27.0f)); }
 
+/* x / y: an estimate of 1 / y, twice refined, in a fraction of a division's time. */
 INLINE floats over(floats x, floats y) {
-#ifdef __AVX512F__ /* an estimate of 1 / y, twice refined: a fraction of a division's time */
   floats once = (floats)_mm512_rcp14_ps((__m512)y);
   once = once * (2.0f - y * once);
   return x * (once * (2.0f - y * once));
-#else
-  return x / y;
-#endif
 }
 
 /* How floats become bytes: times `factor`, rounded to the nearest, ties to even, plus `zero`. */
