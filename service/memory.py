@@ -52,6 +52,7 @@ class Memory:
     def clear(self) -> None:
         """Forgets everybody: whoever comes next finds the memory as narrow as at first."""
         self._used = 0  # somebody may be in rows 0..used-1, and in no other
+        self.lengths[:] = 0
         self._longest = 1  # source that was inside since the last look
         self._steps_left = LOOK_STEPS  # until the next
         self._use(width_for(1) if self._wide_tensors else 0)

@@ -72,7 +72,8 @@ static void step_linear(const Operation *op, int64_t first, int64_t rows) {
 
 /* One row: softmax(keys . query) over the source's own tokens; what it weighs of the values, as units. */
 ALONE void attend(const Operation *op, int64_t row) {
-  const int64_t units = op->units, size = op->size, length = op->lengths[row];
+  const int64_t units = op->units, size = op->size, held = op->lengths[row];
+  const int64_t length = held < op->width ? held : op->width; /* a row that nobody has may have held more */
   const float *query = op->query + row * units, *keys = op->keys + row * op->width * units;
   const float *values = op->values + row * op->width * (size + 1);
   float *weights = op->alignments + row * op->width, largest = -INFINITY, total = 0;

@@ -203,3 +203,16 @@ def test_kernels_that_compute_something_else_are_not_used(best, monkeypatch, cap
 
 def test_without_a_file_there_are_none(tmp_path: Path):
     assert kernels.load.__wrapped__(tmp_path) is None
+
+
+def test_a_row_that_nobody_has_is_stepped_without_harm(best, served: Bundle):
+    """As a server does at its start: golden cases of every length, then every number of rows, none filled."""
+    engine, _ = open_engine(served, "int8", 128, "cpu", 1)
+    engine.warm_up()
+    longest = [[1] * served.manifest.limits.max_source_length] * 128
+    engine.encode(longest, range(128))
+    engine.step(128)
+    engine._memory.lengths[:] = 10**6  # far outside of what is there
+    engine.step(128)
+    engine.clear()
+    assert verify(served, engine) >= 0
