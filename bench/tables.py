@@ -153,7 +153,7 @@ NOTES = """\
   engine (`bench/mosec_server.py`). PyTriton likewise: a front in C++, and the same engine in a process of
   Python, in a thread each where there are two (`bench/pytriton_server.py`).
 - Without a server: the service's scheduler and engine, with ids in and ids out. *Its matrix products* is
-  a graph of nothing but the decoder's products, of the same shapes, in the same runtime. The *plain loop*
+  a graph of nothing but the decoder's products, of the same shapes, in ONNX Runtime. The *plain loop*
   is `quantize_dynamic` of the fp32 graphs, batches sorted by length, stepped until all have ended
   (`bench/plain_loop.py`); what it answers depends on what shares a batch.
 - The words are the same in every part: made up of syllables, or from a file.

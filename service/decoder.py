@@ -22,7 +22,7 @@ class Decoder(Protocol):
     rows: int
     end_id: int
     emitted: int  # V: tokens that can be emitted
-    run_seconds: float  # time inside ONNX Runtime, of the last encode or step
+    run_seconds: float  # time inside ONNX Runtime or the kernels, of the last encode or step
     replayed: bool  # whether the last step was a captured graph of a device
 
     def encode(self, sources: Sized[Sized[int]], rows: Sized[int]) -> None:

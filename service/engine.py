@@ -97,17 +97,13 @@ class Engine:
         padded = np.zeros((len(sources), max(map(len, sources))), np.int64)  # [B, S]
         for row, source in enumerate(sources):
             padded[row, : len(source)] = source
-        found = self._encoder_outputs(padded, lengths)
+        outputs = self._graphs[0].run(None, {"source": padded, "lengths": lengths})
+        found = dict(zip(self._encoded, outputs, strict=True))
         for name, array in self._states[self._current].items():
             array[rows] = found[name]  # [B, H]
         if self._memory.inputs:
             self._memory.write(found, lengths, rows)  # [B, S, ..] or [B, ..] each
         self._tokens[self._current][rows] = self.start_id
-
-    def _encoder_outputs(self, padded: Array, lengths: Array) -> dict[str, Array]:
-        """source [B, S], lengths [B] -> the encoder's outputs by name."""
-        outputs = self._graphs[0].run(None, {"source": padded, "lengths": lengths})
-        return dict(zip(self._encoded, outputs, strict=True))
 
     def step(self, count: int) -> tuple[list[int], list[float]]:
         """Runs the decoder on rows 0..count-1: each one's best next token, and its log-probability."""

@@ -106,10 +106,10 @@ class News(Struct, tag=True, array_like=True):
     ended: list[Ended] = field(default_factory=list)
     progress: list[Progress] = field(default_factory=list)
     step_rows: list[int] = field(default_factory=list)
-    step_seconds: list[float] = field(default_factory=list)  # inside ONNX Runtime
+    step_seconds: list[float] = field(default_factory=list)  # inside ONNX Runtime or the kernels
     encode_rows: list[int] = field(default_factory=list)
     encode_seconds: list[float] = field(default_factory=list)
-    overhead_seconds: list[float] = field(default_factory=list)  # of a tick, outside ONNX Runtime
+    overhead_seconds: list[float] = field(default_factory=list)  # of a tick, outside those
     replays: int = 0  # steps that were a captured graph of a device
 
 

@@ -34,24 +34,27 @@ typedef struct {
   float *next_score, *largest, *log_sum; /* [R] each */
 } Operation;
 
-static void step_lstm(const Operation *op, int64_t first, int64_t rows) {
-  Part parts[PARTS];
-  Place places[CHUNK];
-  const int64_t units = op->units;
+/* An operation's inputs from a row on. */
+static void parts_from(const Operation *op, int64_t first, Part *parts) {
   for (int part = 0; part < op->parts; part++) {
     parts[part] = op->part[part];
     parts[part].bytes += first * parts[part].stride;
   }
+}
+
+static void step_lstm(const Operation *op, int64_t first, int64_t rows) {
+  Part parts[PARTS];
+  Place places[CHUNK];
+  const int64_t units = op->units;
+  parts_from(op, first, parts);
   for (int64_t row = 0; row < rows; row++) {
     const int64_t at = (first + row) * units;
     places[row] = (Place){
-        op->table ? op->table + op->token[first + row] * 4 * units : op->weights.bias,
-        op->cell + at,
-        op->next_cell + at,
-        op->hidden + at,
-        NULL,
-        op->exact ? op->exact + at : NULL,
-        NULL,
+        .add = op->table ? op->table + op->token[first + row] * 4 * units : op->weights.bias,
+        .cell = op->cell + at,
+        .next_cell = op->next_cell + at,
+        .hidden = op->hidden + at,
+        .exact = op->exact ? op->exact + at : NULL,
     };
   }
   lstm(rows, parts, (int)op->parts, &op->weights, places, UNIT);
@@ -59,10 +62,7 @@ static void step_lstm(const Operation *op, int64_t first, int64_t rows) {
 
 static void step_linear(const Operation *op, int64_t first, int64_t rows) {
   Part parts[PARTS];
-  for (int part = 0; part < op->parts; part++) {
-    parts[part] = op->part[part];
-    parts[part].bytes += first * parts[part].stride;
-  }
+  parts_from(op, first, parts);
   float *out = op->out + first * op->stride;
   linear(rows, parts, (int)op->parts, &op->weights, out, op->stride, 0);
   if (op->hidden)

@@ -2,8 +2,8 @@
  *
  * Knows nothing of bundles, tokens' texts or scheduling. A unit is a byte: 128 means 0, 1/127 is the scale. Between
  * its layers an encoder has a finer grid, which its weights bring along.
- * Products of bytes and int8 weights are added up exactly in 32 bits, and what follows is one function for one
- * row: so no row's bits depend on how many rows there are, or on which one it is.
+ * Products of bytes and int8 weights are added up exactly in 32 bits, and what follows is one loop over
+ * rows: so no row's bits depend on how many rows there are, or on which one it is.
  *
  * vectors.h: sixteen numbers at a time; products.h: exact sums; layers.h: what becomes of them; encoder.h and
  * decoder.h: the functions that service/kernel_engine.py calls, by the structures of service/kernels.py.

@@ -120,12 +120,11 @@ static void sums_in_tiles(const Part *parts, int count, int64_t first, const int
 
 /* The most bytes of an input, at most 64, that cut every part into equal chunks. */
 static int64_t chunk_of(const Part *parts, int count) {
-  int64_t chunk = 64;
-  for (int part = 0; part < count; part++)
-    while (parts[part].count % chunk) chunk -= 4;
-  for (int part = 0; part < count; part++)
-    if (parts[part].count % chunk) return 4;
-  return chunk;
+  for (int64_t chunk = 64;; chunk -= 4) { /* each count is a multiple of 4 */
+    int part = 0;
+    while (part < count && parts[part].count % chunk == 0) part++;
+    if (part == count) return chunk;
+  }
 }
 
 int64_t chairlift_prepare(void) { return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18); }
