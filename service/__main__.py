@@ -51,7 +51,7 @@ async def _serve(settings: Settings) -> int:
         raise
     stop.listen()  # until here a signal simply ends the process
     names = [f"{model.manifest.name}/{model.manifest.version}" for model in models.all()]
-    log.info("ready", extra={"listen": listen, "http": http, "models": names})
+    log.info("ready", extra={"listen": listen, "http": http, "front": server.front, "models": names})
     await stop.asked.wait()
     await drain(settings, server, models, loader, stop)
     log.info("stopped")

@@ -30,6 +30,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lexicon_seconds: Annotated[float, Meta(ge=0.05, le=3600)] = 2.0
     listen: Address = "127.0.0.1:50051"
     http: Address = "127.0.0.1:8080"
+    front: Literal["auto", "core", "aio"] = "auto"
     profile: Literal["", "fp32", "int8", "fp16"] = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     engines: Annotated[int, Meta(ge=1, le=64)] = 1
@@ -55,6 +56,7 @@ HELP = {
     "lexicon_seconds": "how often those are looked at; a change is taken at the look after",
     "listen": "address of the gRPC port; port 0: any free one",
     "http": "address of the HTTP port with /metrics; port 0: any free one",
+    "front": "what takes the calls: gRPC's C core, compiled in, or grpc.aio; auto: core where it is there",
     "profile": "how numbers are computed (default: each bundle's own choice)",
     "engines": "engine processes of a model, each with its own rows",
     "single_flight": "whether equal inputs that are inside at the same time are decoded once",

@@ -1,0 +1,98 @@
+"""The compiled front of service/native/calls.c: found, loaded, and laid out for ctypes.
+
+Knows nothing of handlers or event loops. `make` compiles it where gRPC's C library is installed with its headers
+(Debian: libgrpc-dev); elsewhere grpc.aio serves.
+"""
+
+import ctypes
+import struct
+from collections.abc import Iterator, Sequence
+from ctypes import POINTER, Structure, c_char_p, c_int32, c_int64, c_void_p
+from enum import IntEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+LIBRARY = Path(__file__).resolve().parent.parent / "build" / "native" / "calls.so"
+LAYOUT = struct.Struct("=QdIIq")  # call, deadline, kind, bytes of the method, bytes of the message
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+
+class Kind(IntEnum):
+    """What has happened to a call; STOPPED: to the server."""
+
+    ARRIVED, READ, SENT, GONE, STOPPED = range(5)
+
+
+class Event(NamedTuple):
+    """Something that happened. `deadline`: on the monotonic clock; `message`: None where there is none."""
+
+    call: int
+    deadline: float
+    kind: int
+    method: bytes
+    message: bytes | None
+
+
+class Text(Structure):
+    """Bytes, and how many."""
+
+    _fields_ = (("bytes", c_char_p), ("count", c_int64))
+
+
+class Pair(Structure):
+    """One entry of metadata."""
+
+    _fields_ = (("key", Text), ("value", Text))
+
+
+@cache
+def load() -> Any:
+    """The compiled front; None where it was not compiled, or gRPC's C library is not there."""
+    try:
+        library = ctypes.CDLL(str(LIBRARY))
+    except OSError:
+        return None
+    signatures: dict[str, tuple[Any, Any]] = {
+        "open": (
+            c_void_p,
+            (c_char_p, POINTER(c_char_p), POINTER(c_int32), c_int64, c_int32, POINTER(c_int32)),
+        ),
+        "start": (c_int32, (c_void_p,)),
+        "take": (c_int64, (c_void_p, POINTER(c_void_p))),
+        "read": (c_int32, (c_void_p,)),
+        "send": (c_int32, (c_void_p, c_char_p, c_int64)),
+        "finish": (None, (c_void_p, c_char_p, c_int64, c_int32, Text, POINTER(Pair), c_int64)),
+        "leave": (None, (c_void_p,)),
+        "stop": (None, (c_void_p,)),
+        "cancel": (None, (c_void_p,)),
+        "close": (None, (c_void_p,)),
+    }
+    for name, (result, arguments) in signatures.items():
+        function = getattr(library, f"calls_{name}")
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+def events(data: bytes) -> Iterator[Event]:
+    """The events in what `calls_take` gave."""
+    at = 0
+    while at < len(data):
+        call, deadline, kind, method_bytes, message_bytes = LAYOUT.unpack_from(data, at)
+        middle = at + LAYOUT.size + method_bytes
+        end = middle + max(0, message_bytes)
+        message = data[middle:end] if message_bytes >= 0 else None
+        yield Event(call, deadline, kind, data[at + LAYOUT.size : middle], message)
+        at = end
+
+
+def text(value: str | bytes) -> Text:
+    """As C wants it."""
+    data = value if isinstance(value, bytes) else value.encode()
+    return Text(data, len(data))
+
+
+def pairs(metadata: Metadata) -> Any:
+    """As C wants it."""
+    return (Pair * len(metadata))(*(Pair(text(key), text(value)) for key, value in metadata))

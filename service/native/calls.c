@@ -1,0 +1,363 @@
+/* A gRPC server over the C core of gRPC (libgrpc), whose calls reach Python as batches of events.
+ *
+ * Knows nothing of services, texts or event loops. One thread takes what the core has completed and writes it into
+ * a buffer; an eventfd says that there is something, and whoever reads takes all at once. So a call costs one
+ * record, not a wake-up and a turn of the event loop for each of its operations.
+ *
+ * A call: ARRIVED with its method and first message; READ, each time one more was asked for; SENT, when a message
+ * of a stream has left; GONE, if it ended otherwise than by our status. It is freed once Python has ended it
+ * (`calls_finish`, `calls_leave`) and the core has completed all that was started.
+ * service/core_server.py is the only user; the structures here and there are the same.
+ */
+#include <pthread.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <grpc/byte_buffer.h>
+#include <grpc/byte_buffer_reader.h>
+#include <grpc/grpc.h>
+#include <grpc/grpc_security.h>
+#include <grpc/support/alloc.h>
+#include <grpc/support/time.h>
+
+#define REQUESTED 64      /* calls that the core may hand over before one is asked for again */
+#define KEPT_BYTES 262144 /* of a buffer that was taken */
+
+enum Kind { ARRIVED, READ, SENT, GONE, STOPPED };
+
+/* What Python reads of an event, followed by the method's name, and by the message. */
+typedef struct {
+  uint64_t call;
+  double deadline; /* seconds of the monotonic clock; infinity: none */
+  uint32_t kind;
+  uint32_t method_bytes;
+  int64_t message_bytes; /* -1: none */
+} Event;
+
+typedef struct {
+  uint8_t *bytes;
+  size_t used, size;
+} Buffer;
+
+typedef struct {
+  const char *bytes;
+  int64_t count;
+} Text;
+
+typedef struct {
+  Text key, value;
+} Pair;
+
+typedef struct Server {
+  grpc_server *core;
+  grpc_completion_queue *queue;
+  pthread_t thread;
+  pthread_mutex_t lock; /* of `events` */
+  Buffer events, taken;
+  int wake; /* an eventfd */
+  int niceness;
+} Server;
+
+typedef struct Call Call;
+
+/* What the core hands back when something that was started is complete. */
+typedef struct {
+  enum { REQUEST, FIRST, NEXT, SEND, CLOSE, FINISH, SHUTDOWN } of;
+  Call *call;
+} Tag;
+
+struct Call {
+  Server *server;
+  grpc_call *core;
+  grpc_call_details details;
+  grpc_metadata_array metadata;
+  grpc_byte_buffer *message;
+  int known;           /* Python has heard of it */
+  int cancelled, gone; /* what the core says in the end; gone: it did */
+  int greeted;         /* its initial metadata are sent */
+  int holders;         /* Python, and what is not complete */
+  Tag request, first, next, close, send, finish;
+};
+
+static void *require(void *memory) {
+  if (!memory) abort(); /* as the core itself does */
+  return memory;
+}
+
+static void append(Buffer *buffer, const void *bytes, size_t count) {
+  if (buffer->used + count > buffer->size) {
+    buffer->size = 2 * (buffer->used + count);
+    buffer->bytes = require(realloc(buffer->bytes, buffer->size));
+  }
+  memcpy(buffer->bytes + buffer->used, bytes, count);
+  buffer->used += count;
+}
+
+static void tell(Server *server, Event event, grpc_slice method, grpc_byte_buffer *message) {
+  pthread_mutex_lock(&server->lock);
+  int first = server->events.used == 0;
+  append(&server->events, &event, sizeof event);
+  append(&server->events, GRPC_SLICE_START_PTR(method), event.method_bytes);
+  if (message) {
+    grpc_byte_buffer_reader reader;
+    grpc_slice slice;
+    grpc_byte_buffer_reader_init(&reader, message);
+    while (grpc_byte_buffer_reader_next(&reader, &slice)) {
+      append(&server->events, GRPC_SLICE_START_PTR(slice), GRPC_SLICE_LENGTH(slice));
+      grpc_slice_unref(slice);
+    }
+    grpc_byte_buffer_reader_destroy(&reader);
+  }
+  pthread_mutex_unlock(&server->lock);
+  if (first) eventfd_write(server->wake, 1);
+}
+
+static double seconds(gpr_timespec time) {
+  time = gpr_convert_clock_type(time, GPR_CLOCK_MONOTONIC);
+  if (gpr_time_cmp(time, gpr_inf_future(GPR_CLOCK_MONOTONIC)) == 0) return 1.0 / 0.0;
+  return (double)time.tv_sec + 1e-9 * time.tv_nsec;
+}
+
+/* Tells of a call, with the message that it holds; ARRIVED with its method, too. */
+static void tell_of(Call *call, enum Kind kind) {
+  Event event = {
+      .call = (uint64_t)(uintptr_t)call,
+      .deadline = seconds(call->details.deadline),
+      .kind = kind,
+      .method_bytes = kind == ARRIVED ? (uint32_t)GRPC_SLICE_LENGTH(call->details.method) : 0,
+      .message_bytes = call->message ? (int64_t)grpc_byte_buffer_length(call->message) : -1,
+  };
+  tell(call->server, event, call->details.method, call->message);
+  if (call->message) grpc_byte_buffer_destroy(call->message);
+  call->message = NULL;
+}
+
+static void release(Call *call) {
+  if (__atomic_sub_fetch(&call->holders, 1, __ATOMIC_ACQ_REL)) return;
+  if (call->message) grpc_byte_buffer_destroy(call->message);
+  if (call->core) grpc_call_unref(call->core);
+  grpc_call_details_destroy(&call->details);
+  grpc_metadata_array_destroy(&call->metadata);
+  free(call);
+}
+
+static void request_call(Server *server) {
+  Call *call = require(calloc(1, sizeof *call));
+  call->server = server;
+  call->holders = 1;
+  call->request = (Tag){REQUEST, call}, call->first = (Tag){FIRST, call}, call->next = (Tag){NEXT, call};
+  call->close = (Tag){CLOSE, call}, call->send = (Tag){SEND, call}, call->finish = (Tag){FINISH, call};
+  grpc_call_details_init(&call->details);
+  grpc_metadata_array_init(&call->metadata);
+  if (grpc_server_request_call(server->core, &call->core, &call->details, &call->metadata, server->queue,
+                               server->queue, &call->request) != GRPC_CALL_OK)
+    release(call);
+}
+
+/* Starts operations; false if the core takes none of them. */
+static int start(Call *call, const grpc_op *operations, size_t count, Tag *tag) {
+  __atomic_add_fetch(&call->holders, 1, __ATOMIC_ACQ_REL);
+  int taken = grpc_call_start_batch(call->core, operations, count, tag, NULL) == GRPC_CALL_OK;
+  if (!taken) release(call);
+  return taken;
+}
+
+static int start_read(Call *call, Tag *tag) {
+  grpc_op read = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->message};
+  return start(call, &read, 1, tag);
+}
+
+static void arrive(Call *call) {
+  grpc_op close = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->cancelled};
+  start(call, &close, 1, &call->close);
+  start_read(call, &call->first);
+}
+
+/* What the core has completed becomes an event, or the next operation. */
+static void complete(Server *server, Tag *tag, int success) {
+  Call *call = tag->call;
+  switch (tag->of) {
+    case REQUEST:
+      if (!success) { /* the server stops */
+        release(call);
+        return;
+      }
+      request_call(server);
+      arrive(call);
+      return; /* it is Python's now, from FIRST on */
+    case FIRST:
+      call->known = !call->gone;
+      if (call->known)
+        tell_of(call, ARRIVED);
+      else
+        release(call); /* Python never hears of it */
+      break;
+    case NEXT:
+      tell_of(call, READ);
+      break;
+    case SEND:
+      tell_of(call, SENT);
+      break;
+    case CLOSE:
+      call->gone = call->cancelled;
+      if (call->gone && call->known) tell_of(call, GONE);
+      break;
+    case FINISH:
+      break;
+    case SHUTDOWN:
+      tell(server, (Event){0, 0, STOPPED, 0, -1}, grpc_empty_slice(), NULL);
+      free(tag);
+      return;
+  }
+  release(call);
+}
+
+static void *serve(void *of) {
+  Server *server = of;
+  setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), getpriority(PRIO_PROCESS, 0) + server->niceness);
+  for (;;) {
+    grpc_event event = grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+    if (event.type == GRPC_QUEUE_SHUTDOWN) return NULL;
+    complete(server, event.tag, event.success);
+  }
+}
+
+/* A server that listens at `address`, with the channel arguments `names` and `values`; its thread's priority is
+ * `niceness` behind the caller's. Its port goes to `port`. NULL: cannot be bound. */
+Server *calls_open(const char *address, const char *const *names, const int32_t *values, int64_t count,
+                   int32_t niceness, int32_t *port) {
+  grpc_arg arguments[count];
+  for (int64_t i = 0; i < count; i++)
+    arguments[i] = (grpc_arg){GRPC_ARG_INTEGER, (char *)names[i], {.integer = values[i]}};
+  grpc_channel_args all = {(size_t)count, arguments};
+  grpc_init();
+  Server *server = require(calloc(1, sizeof *server));
+  server->niceness = niceness;
+  server->core = grpc_server_create(&all, NULL);
+  server->queue = grpc_completion_queue_create_for_next(NULL);
+  server->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+  pthread_mutex_init(&server->lock, NULL);
+  grpc_server_register_completion_queue(server->core, server->queue, NULL);
+  grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
+  *port = grpc_server_add_http2_port(server->core, address, plain);
+  grpc_server_credentials_release(plain);
+  return server;
+}
+
+/* Begins to take calls. Returns the descriptor that becomes readable when there are events. */
+int32_t calls_start(Server *server) {
+  grpc_server_start(server->core);
+  for (int i = 0; i < REQUESTED; i++) request_call(server);
+  pthread_create(&server->thread, NULL, serve, server);
+  return server->wake;
+}
+
+/* All events so far: their bytes, valid until the next take. Returns how many bytes. */
+int64_t calls_take(Server *server, const uint8_t **bytes) {
+  eventfd_t wakes;
+  eventfd_read(server->wake, &wakes);
+  if (server->taken.size > KEPT_BYTES) {
+    free(server->taken.bytes);
+    server->taken = (Buffer){0};
+  }
+  pthread_mutex_lock(&server->lock);
+  Buffer taken = server->events;
+  server->events = server->taken;
+  server->events.used = 0;
+  server->taken = taken;
+  pthread_mutex_unlock(&server->lock);
+  *bytes = taken.bytes;
+  return (int64_t)taken.used;
+}
+
+/* Asks for one more message; READ follows. False if the call takes no operation any more. */
+int32_t calls_read(Call *call) { return start_read(call, &call->next); }
+
+static grpc_byte_buffer *buffer_of(const uint8_t *bytes, int64_t count) {
+  grpc_slice slice = grpc_slice_from_copied_buffer((const char *)bytes, (size_t)count);
+  grpc_byte_buffer *buffer = grpc_raw_byte_buffer_create(&slice, 1);
+  grpc_slice_unref(slice);
+  return buffer;
+}
+
+static void greet(Call *call, grpc_op *operations, size_t *count) {
+  if (!call->greeted) operations[(*count)++] = (grpc_op){.op = GRPC_OP_SEND_INITIAL_METADATA};
+  call->greeted = 1;
+}
+
+static void say(grpc_byte_buffer *message, grpc_op *operations, size_t *count) {
+  operations[(*count)++] = (grpc_op){.op = GRPC_OP_SEND_MESSAGE, .data.send_message.send_message = message};
+}
+
+/* Sends one message of a stream; SENT follows. False if the call takes no operation any more. */
+int32_t calls_send(Call *call, const uint8_t *bytes, int64_t count) {
+  grpc_op operations[2];
+  size_t used = 0;
+  grpc_byte_buffer *message = buffer_of(bytes, count);
+  greet(call, operations, &used);
+  say(message, operations, &used);
+  int taken = start(call, operations, used, &call->send);
+  grpc_byte_buffer_destroy(message);
+  return taken;
+}
+
+/* Ends a call: with a last message, unless `count` is -1; with a status, its text and its trailing metadata. */
+void calls_finish(Call *call, const uint8_t *bytes, int64_t count, int32_t code, Text text, const Pair *pairs,
+                  int64_t pair_count) {
+  grpc_op operations[3];
+  grpc_metadata trailing[pair_count + 1];
+  size_t used = 0;
+  grpc_byte_buffer *message = count < 0 ? NULL : buffer_of(bytes, count);
+  for (int64_t i = 0; i < pair_count; i++)
+    trailing[i] = (grpc_metadata){
+        .key = grpc_slice_from_copied_buffer(pairs[i].key.bytes, (size_t)pairs[i].key.count),
+        .value = grpc_slice_from_copied_buffer(pairs[i].value.bytes, (size_t)pairs[i].value.count),
+    };
+  grpc_slice details = grpc_slice_from_copied_buffer(text.bytes, (size_t)text.count);
+  greet(call, operations, &used);
+  if (message) say(message, operations, &used);
+  operations[used++] = (grpc_op){
+      .op = GRPC_OP_SEND_STATUS_FROM_SERVER,
+      .data.send_status_from_server = {(size_t)pair_count, trailing, (grpc_status_code)code, &details},
+  };
+  start(call, operations, used, &call->finish);
+  if (message) grpc_byte_buffer_destroy(message);
+  for (int64_t i = 0; i < pair_count; i++) {
+    grpc_slice_unref(trailing[i].key);
+    grpc_slice_unref(trailing[i].value);
+  }
+  grpc_slice_unref(details);
+  release(call);
+}
+
+/* Ends a call that is gone: nobody is there to hear a status. */
+void calls_leave(Call *call) { release(call); }
+
+/* Closes the port, and tells clients to go elsewhere; STOPPED follows, once all calls have ended. */
+void calls_stop(Server *server) {
+  Tag *tag = require(calloc(1, sizeof *tag));
+  tag->of = SHUTDOWN;
+  grpc_server_shutdown_and_notify(server->core, server->queue, tag);
+}
+
+/* Ends whatever still runs, as cancelled. */
+void calls_cancel(Server *server) { grpc_server_cancel_all_calls(server->core); }
+
+/* Frees everything, after STOPPED. */
+void calls_close(Server *server) {
+  grpc_server_destroy(server->core);
+  grpc_completion_queue_shutdown(server->queue);
+  pthread_join(server->thread, NULL);
+  grpc_completion_queue_destroy(server->queue);
+  close(server->wake);
+  free(server->events.bytes);
+  free(server->taken.bytes);
+  pthread_mutex_destroy(&server->lock);
+  free(server);
+  grpc_shutdown();
+}
