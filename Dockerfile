@@ -12,13 +12,16 @@ RUN python -m venv /opt/chairlift \
   && /opt/chairlift/bin/python -m pip check \
   && /opt/chairlift/bin/python -m pip uninstall --yes pip setuptools
 
-# Without a compiler the image has no kernels, and ONNX Runtime decodes everything.
-FROM ${BASE_IMAGE} AS kernels
+# Kernels and front. The libraries that the front needs, gRPC's own among them, go along in build/native/lib; without
+# a compiler the image has neither, ONNX Runtime decodes everything, and grpc.aio takes the calls.
+FROM ${BASE_IMAGE} AS native
 WORKDIR /srv/chairlift
 COPY service/native service/native
 # hadolint ignore=DL3008
-RUN if ! command -v cc; then apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev; fi \
-  && bash service/native/compile.sh build/kernels
+RUN if command -v apt-get; then apt-get update \
+  && apt-get install --yes --no-install-recommends gcc libc6-dev libgrpc-dev; fi \
+  && bash service/native/compile.sh build/native \
+  && bash service/native/gather.sh build/native
 
 FROM ${BASE_IMAGE}
 ARG VERSION=0.1.0
@@ -34,7 +37,7 @@ WORKDIR /srv/chairlift
 COPY bundle bundle
 COPY chairlift chairlift
 COPY service service
-COPY --from=kernels /srv/chairlift/build build
+COPY --from=native /srv/chairlift/build build
 COPY models models
 # onnxruntime would report its use to its makers.
 ENV ORT_DISABLE_TELEMETRY=1 \

@@ -24,13 +24,13 @@ ENGINE ?= $(firstword $(foreach engine,podman buildah docker,$(if $(shell comman
 SERVE := .venv/$(SERVING)
 TRAIN := .venv/training
 DEV := .venv/dev
-KERNELS := build/kernels/.stamp
+NATIVE := build/native/.stamp
 PROTOC = $(DEV)/bin/python -m grpc_tools.protoc -Iproto proto/chairlift/v1/*.proto
 
 ##@ Run
 
 .PHONY: serve
-serve: $(SERVE)/.stamp $(KERNELS) ## start the server with the embedded models (options: ARGS="--listen 127.0.0.1:0")
+serve: $(SERVE)/.stamp $(NATIVE) ## start the server with the embedded models (options: ARGS="--listen 127.0.0.1:0")
 	exec $(SERVE)/bin/python -m service $(ARGS)
 
 .PHONY: call
@@ -39,7 +39,7 @@ call: $(SERVE)/.stamp ## ask a running server: make call WORDS="chairlift snow"
 	@$(SERVE)/bin/python -m chairlift $(ARGS) $(WORDS)
 
 .PHONY: demo
-demo: $(SERVE)/.stamp $(KERNELS) ## start a server, call it, stream from it, read its metrics, stop it
+demo: $(SERVE)/.stamp $(NATIVE) ## start a server, call it, stream from it, read its metrics, stop it
 	@$(SERVE)/bin/python -m deploy.demo
 
 ##@ Make a model
@@ -59,7 +59,7 @@ export: $(TRAIN)/.stamp ## export RUN to models/NAME/VERSION
 ##@ Develop
 
 .PHONY: test
-test: $(DEV)/.stamp $(KERNELS) ## run the tests (options: ARGS="tests/bundle -x")
+test: $(DEV)/.stamp $(NATIVE) ## run the tests (options: ARGS="tests/bundle -x")
 	$(DEV)/bin/python -m pytest $(ARGS)
 
 .PHONY: check
@@ -81,11 +81,13 @@ format: $(DEV)/.stamp ## rewrite the code as the linter wants it
 	$(DEV)/bin/ruff format
 
 .PHONY: bench
-bench: $(DEV)/.stamp $(KERNELS) ## measure the server under load (options: ARGS=...)
+bench: $(DEV)/.stamp $(NATIVE) ## measure the server under load (options: ARGS=...)
 	$(DEV)/bin/python -m bench $(ARGS)
 
-.PHONY: kernels
-kernels: $(KERNELS) ## compile the decoder's kernels, where there is a C compiler (serve and test do it too)
+.PHONY: native
+native: ## compile the kernels and the front again (serve and test do it once); the front needs libgrpc-dev
+	@rm -rf $(dir $(NATIVE))
+	@$(MAKE) --no-print-directory $(NATIVE)
 
 .PHONY: proto
 proto: $(DEV)/.stamp ## generate the stubs in chairlift/v1 from proto/
@@ -111,7 +113,7 @@ help: ## explain the verbs
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' \
 	  $(MAKEFILE_LIST)
 
-$(KERNELS): $(wildcard service/native/*)
+$(NATIVE): $(wildcard service/native/*)
 	@rm -rf $(@D)
 	@bash service/native/compile.sh $(@D)
 	@touch $@

@@ -1,7 +1,7 @@
 """The compiled front of service/native/calls.c: found, loaded, and laid out for ctypes.
 
-Knows nothing of handlers or event loops. `make` compiles it where gRPC's C library is installed with its headers
-(Debian: libgrpc-dev); elsewhere grpc.aio serves.
+Knows nothing of handlers or event loops. `make` compiles it where gRPC's C library is installed with its
+headers (Debian: libgrpc-dev); elsewhere grpc.aio takes the calls.
 """
 
 import ctypes
@@ -67,7 +67,7 @@ def load() -> Any:
         "leave": (None, (c_void_p,)),
         "stop": (None, (c_void_p,)),
         "cancel": (None, (c_void_p,)),
-        "close": (None, (c_void_p,)),
+        "close": (c_int64, (c_void_p,)),
     }
     for name, (result, arguments) in signatures.items():
         function = getattr(library, f"calls_{name}")

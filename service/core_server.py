@@ -1,8 +1,8 @@
 """grpc.aio.Server, as far as we use it, over the compiled front of service/native/calls.c.
 
-Knows nothing of our services: it takes the handlers that grpc, its health and its reflection packages make, and
-gives them a context. grpc.aio leads each operation of a call through the event loop; here a call comes as one
-event, many of them at a time, and its answer is one function call (docs/decisions/0010-a-compiled-front.md).
+Knows nothing of our services: it takes the handlers that grpc, its health and its reflection packages make,
+and gives them a context. grpc.aio leads each operation of a call through the event loop; here a call comes as
+one event, many of them at a time, and its answer is one function call.
 """
 
 import asyncio
@@ -10,10 +10,10 @@ import ctypes
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from ctypes import byref, c_char_p, c_int32, c_void_p
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 
@@ -22,35 +22,46 @@ from service.pollers import POLLER_NICENESS
 
 log = logging.getLogger(__name__)
 
+CANCELLED_SECONDS = 5.0  # after which a cancelled call must be over
 NOTHING = text(b"")
 
 Handler = Any  # grpc.RpcMethodHandler
+Serialise = Callable[[Any], bytes]
 Options = Sequence[tuple[str, int]]
 
 
-class Asked(NamedTuple):
-    """grpc.HandlerCallDetails."""
+class Asked(grpc.HandlerCallDetails):
+    """Which method is called, as handlers want to hear it."""
 
-    method: str
-    invocation_metadata: Metadata = ()
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.invocation_metadata = ()
 
 
 class Call:
     """One call, and the context of its handler: of grpc.aio.ServicerContext what ours use.
 
-    It ends once: with a message, with a status, or because the caller is gone, which cancels its task.
+    It ends once: with a message, with a status, or because the caller is gone. Then it leaves `calls`, since
+    its address may be another call's next.
     """
 
-    __slots__ = ("_address", "_deadline", "_library", "_serialise", "_waiting", "ended", "gone", "task")
+    __slots__ = ("_address", "_calls", "_deadline", "_library", "_serialise", "_waiting")
 
-    def __init__(self, library: Any, address: int, deadline: float, handler: Handler) -> None:
+    def __init__(
+        self,
+        library: Any,
+        calls: "dict[int, Call]",
+        address: int,
+        deadline: float,
+        serialise: Serialise = bytes,
+    ) -> None:
         self._library = library
+        self._calls = calls
         self._address = address
         self._deadline = deadline
-        self._serialise = handler.response_serializer or bytes
+        self._serialise = serialise
         self._waiting: asyncio.Future[bytes | None] | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.gone = self.ended = False
+        calls[address] = self
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller's deadline; None where he set none."""
@@ -59,12 +70,14 @@ class Call:
     async def write(self, response: Any) -> None:
         """Sends one message of a stream, and waits until it may be followed by another."""
         message = self._serialise(response)
-        if self._library.calls_send(self._address, message, len(message)):
+        if not self._ended and self._library.calls_send(self._address, message, len(message)):
             await self._event()
 
     async def read(self) -> bytes | None:
         """The next message of the caller's stream; None after its last."""
-        return await self._event() if self._library.calls_read(self._address) else None
+        if not self._ended and self._library.calls_read(self._address):
+            return await self._event()
+        return None
 
     async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Metadata = ()) -> None:
         """Ends the call with a status. Never returns: raises grpc.aio.AbortError."""
@@ -72,7 +85,7 @@ class Call:
         raise grpc.aio.AbortError
 
     def answer(self, response: Any) -> None:
-        """Ends the call with its only message."""
+        """Ends the call with its only message, if it has not ended yet."""
         message = self._serialise(response)
         if self._ends():
             self._library.calls_finish(self._address, message, len(message), 0, NOTHING, None, 0)
@@ -81,23 +94,28 @@ class Call:
         """Ends the call with a status, if it has not ended yet."""
         if self._ends():
             status, count = code.value[0], len(metadata)
-            self._library.calls_finish(
-                self._address, None, -1, status, text(details), pairs(metadata), count
-            )
+            self._library.calls_finish(self._address, None, -1, status, text(details), pairs(metadata), count)
+
+    def leave(self) -> None:
+        """Ends the call without a word: the caller is gone."""
+        if self._ends():
+            self._library.calls_leave(self._address)
 
     def happened(self, message: bytes | None) -> None:
         """What `write` or `read` waited for has come."""
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(message)
 
+    @property
+    def _ended(self) -> bool:
+        return self._calls.get(self._address) is not self
+
     def _ends(self) -> bool:
-        """Whether there is somebody to hear how it ends, which nobody has heard yet."""
-        if self.ended:
-            return False
-        self.ended = True
-        if self.gone:
-            self._library.calls_leave(self._address)
-        return not self.gone
+        """Ends it; False if it has ended already."""
+        ends = not self._ended
+        if ends:
+            del self._calls[self._address]
+        return ends
 
     async def _event(self) -> bytes | None:
         self._waiting = asyncio.get_running_loop().create_future()
@@ -113,10 +131,16 @@ class CoreServer:
         self._handlers: list[grpc.GenericRpcHandler] = []
         self._found: dict[bytes, Handler] = {}
         self._calls: dict[int, Call] = {}
+        self._tasks: dict[Call, asyncio.Task[None]] = {}
         self._stopping = False
         self._stopped = asyncio.Event()
         self._server = self._wake = 0
         self._bytes = c_void_p()
+
+    @property
+    def inside(self) -> int:
+        """Calls whose handlers run."""
+        return len(self._tasks)
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """As grpc.aio."""
@@ -134,7 +158,7 @@ class CoreServer:
         self._server = self._library.calls_open(
             address.encode(), names, values, count, POLLER_NICENESS, byref(port)
         )
-        if not port.value:
+        if not self._server:
             raise RuntimeError(f"{address} cannot be bound")
         return port.value
 
@@ -144,20 +168,26 @@ class CoreServer:
         asyncio.get_running_loop().add_reader(self._wake, self._take)
 
     async def stop(self, grace: float) -> None:
-        """Closes the port and tells clients to go elsewhere; after `grace` seconds calls inside are cancelled."""
+        """Closes the port and tells clients to go elsewhere; calls still inside after `grace` seconds end."""
         if self._stopping:
             return
         self._stopping = True
         self._library.calls_stop(self._server)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await self._stopped.wait()
-        self._library.calls_cancel(self._server)
-        await self._stopped.wait()
-        tasks = [call.task for call in self._calls.values() if call.task]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if not await self._stops_within(grace):
+            self._library.calls_cancel(self._server)
+            if not await self._stops_within(CANCELLED_SECONDS):
+                log.error("calls were never ended")  # the core waits for them, and we do not
+                return
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         asyncio.get_running_loop().remove_reader(self._wake)
-        self._library.calls_close(self._server)
+        if self._library.calls_close(self._server):
+            log.error("calls were never ended")
+
+    async def _stops_within(self, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        return self._stopped.is_set()
 
     def _take(self) -> None:
         """All that has happened since the last time."""
@@ -169,21 +199,24 @@ class CoreServer:
                 self._stopped.set()
             elif call := self._calls.get(address):
                 if kind == Kind.GONE:
-                    call.gone = True
-                    call.task.cancel()  # type: ignore[union-attr]  # it has one from its arrival on
+                    call.leave()
+                    self._tasks[call].cancel()
                 else:
                     call.happened(message)
 
     def _arrived(self, address: int, deadline: float, method: bytes, message: bytes | None) -> None:
         handler = self._found.get(method) or self._find(method)
-        call = Call(self._library, address, deadline, handler or grpc.unary_unary_rpc_method_handler(None))
-        if handler is None:
-            call.end(grpc.StatusCode.UNIMPLEMENTED, "no such method")
-        elif message is None:
-            call.end(grpc.StatusCode.INVALID_ARGUMENT, "a call has a message")
-        else:
-            self._calls[address] = call
-            call.task = asyncio.get_running_loop().create_task(self._serve(address, call, handler, message))
+        if handler is None or message is None:
+            call = Call(self._library, self._calls, address, deadline)
+            if handler is None:
+                call.end(grpc.StatusCode.UNIMPLEMENTED, "no such method")
+            else:
+                call.end(grpc.StatusCode.INVALID_ARGUMENT, "no message")
+            return
+        call = Call(self._library, self._calls, address, deadline, handler.response_serializer or bytes)
+        task = asyncio.get_running_loop().create_task(_serve(call, handler, message))
+        self._tasks[call] = task
+        task.add_done_callback(lambda _: self._tasks.pop(call))
 
     def _find(self, method: bytes) -> Handler | None:
         """The handler of a method, as in `/package.Service/Method`."""
@@ -194,18 +227,18 @@ class CoreServer:
                 return found
         return None
 
-    async def _serve(self, address: int, call: Call, handler: Handler, message: bytes) -> None:
-        """One call, from its first message to its status."""
-        try:
-            await _handle(call, handler, message)
-        except grpc.aio.AbortError:
-            pass
-        except Exception:
-            log.exception("a handler failed")
-            call.end(grpc.StatusCode.INTERNAL, "internal error")
-        finally:
-            call.end(grpc.StatusCode.CANCELLED)  # unless it has ended
-            del self._calls[address]
+
+async def _serve(call: Call, handler: Handler, message: bytes) -> None:
+    """One call, from its first message to its status."""
+    try:
+        await _handle(call, handler, message)
+    except grpc.aio.AbortError:
+        pass
+    except Exception:
+        log.exception("a handler failed")
+        call.end(grpc.StatusCode.INTERNAL, "internal error")
+    finally:
+        call.end(grpc.StatusCode.CANCELLED)  # unless it has ended
 
 
 async def _handle(call: Call, handler: Handler, message: bytes) -> None:

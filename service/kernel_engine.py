@@ -55,7 +55,7 @@ class KernelEngine(Engine):
             raise Unsuited(f"{threads} threads a run")
         found = kernels.load()
         if found is None:
-            raise Unsuited("no kernels were compiled for this processor; `make kernels` does that")
+            raise Unsuited("no kernels were compiled for this processor; `make native` does that")
         return _Graphs(
             *found,
             encoder_weights(bundle, self.profile.encoder.file),

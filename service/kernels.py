@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-FOLDER = Path(__file__).resolve().parent.parent / "build" / "kernels"
+FOLDER = Path(__file__).resolve().parent.parent / "build" / "native"
 KINDS = {  # of processor, the best first, and what /proc/cpuinfo must say of it
     "amx": {"amx_tile", "amx_int8", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
     "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},

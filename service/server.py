@@ -16,9 +16,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from chairlift.v1 import seq2seq_pb2 as pb
-from service import calls
-from service.core_server import CoreServer
 from service.errors import Draining, Internal, InvalidRequest, ServiceError, StartError, Violation
+from service.front import front
 from service.metrics import MethodMetrics, Metrics
 from service.pollers import slow_down_pollers
 from service.servicer import Servicer
@@ -55,19 +54,6 @@ Replies = Callable[[Any, float | None], AsyncGenerator[Message, None]]
 Handler = Callable[[Any, Context], Awaitable[Any]]
 
 
-def _front(wanted: str) -> tuple[str, Any]:
-    """The wanted front's name, and its server; `auto`: the compiled one where there is one. Raises StartError."""
-    library = calls.load() if wanted != "aio" else None
-    if library is not None:
-        return "core", CoreServer(library, OPTIONS)
-    if wanted == "core":
-        raise StartError(
-            "--front core: not there; it needs gRPC's C library with its headers (Debian: libgrpc-dev), "
-            "then `make native`"
-        )
-    return "aio", grpc.aio.server(options=OPTIONS)
-
-
 class _Malformed:
     """Stands for a message that could not be parsed."""
 
@@ -83,13 +69,13 @@ class Server:
         self._leaving = asyncio.Event()
         self.empty = asyncio.Event()
         self.empty.set()
-        self.front, self._server = _front(settings.front)
+        self.front, self._server = front(settings.front, OPTIONS)
         self._server.add_generic_rpc_handlers((self._methods(servicer),))
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
             names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection_pb2_grpc.add_ServerReflectionServicer_to_server(  # type: ignore[no-untyped-call]
                 reflection.aio.ReflectionServicer(names), self._server
             )
 

@@ -61,6 +61,7 @@ typedef struct Server {
   Buffer events, taken;
   int wake; /* an eventfd */
   int niceness;
+  int64_t alive; /* calls that are not freed, those asked for included */
 } Server;
 
 typedef struct Call Call;
@@ -143,6 +144,7 @@ static void release(Call *call) {
   if (call->core) grpc_call_unref(call->core);
   grpc_call_details_destroy(&call->details);
   grpc_metadata_array_destroy(&call->metadata);
+  __atomic_sub_fetch(&call->server->alive, 1, __ATOMIC_RELAXED);
   free(call);
 }
 
@@ -150,6 +152,7 @@ static void request_call(Server *server) {
   Call *call = require(calloc(1, sizeof *call));
   call->server = server;
   call->holders = 1;
+  __atomic_add_fetch(&server->alive, 1, __ATOMIC_RELAXED);
   call->request = (Tag){REQUEST, call}, call->first = (Tag){FIRST, call}, call->next = (Tag){NEXT, call};
   call->close = (Tag){CLOSE, call}, call->send = (Tag){SEND, call}, call->finish = (Tag){FINISH, call};
   grpc_call_details_init(&call->details);
@@ -227,6 +230,26 @@ static void *serve(void *of) {
   }
 }
 
+static int64_t destroy(Server *server) {
+  int64_t lost = server->alive;
+  grpc_server_destroy(server->core);
+  grpc_completion_queue_destroy(server->queue);
+  close(server->wake);
+  free(server->events.bytes);
+  free(server->taken.bytes);
+  pthread_mutex_destroy(&server->lock);
+  free(server);
+  grpc_shutdown();
+  return lost;
+}
+
+/* Closes the port, and tells clients to go elsewhere; STOPPED follows, once all calls have ended. */
+void calls_stop(Server *server) {
+  Tag *tag = require(calloc(1, sizeof *tag));
+  tag->of = SHUTDOWN;
+  grpc_server_shutdown_and_notify(server->core, server->queue, tag);
+}
+
 /* A server that listens at `address`, with the channel arguments `names` and `values`; its thread's priority is
  * `niceness` behind the caller's. Its port goes to `port`. NULL: cannot be bound. */
 Server *calls_open(const char *address, const char *const *names, const int32_t *values, int64_t count,
@@ -246,7 +269,12 @@ Server *calls_open(const char *address, const char *const *names, const int32_t 
   grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
   *port = grpc_server_add_http2_port(server->core, address, plain);
   grpc_server_credentials_release(plain);
-  return server;
+  if (*port) return server;
+  calls_stop(server);
+  grpc_completion_queue_shutdown(server->queue);
+  serve(server);
+  destroy(server);
+  return NULL;
 }
 
 /* Begins to take calls. Returns the descriptor that becomes readable when there are events. */
@@ -338,26 +366,12 @@ void calls_finish(Call *call, const uint8_t *bytes, int64_t count, int32_t code,
 /* Ends a call that is gone: nobody is there to hear a status. */
 void calls_leave(Call *call) { release(call); }
 
-/* Closes the port, and tells clients to go elsewhere; STOPPED follows, once all calls have ended. */
-void calls_stop(Server *server) {
-  Tag *tag = require(calloc(1, sizeof *tag));
-  tag->of = SHUTDOWN;
-  grpc_server_shutdown_and_notify(server->core, server->queue, tag);
-}
-
 /* Ends whatever still runs, as cancelled. */
 void calls_cancel(Server *server) { grpc_server_cancel_all_calls(server->core); }
 
-/* Frees everything, after STOPPED. */
-void calls_close(Server *server) {
-  grpc_server_destroy(server->core);
+/* Frees everything, after STOPPED. Returns how many calls Python never ended, and are lost. */
+int64_t calls_close(Server *server) {
   grpc_completion_queue_shutdown(server->queue);
   pthread_join(server->thread, NULL);
-  grpc_completion_queue_destroy(server->queue);
-  close(server->wake);
-  free(server->events.bytes);
-  free(server->taken.bytes);
-  pthread_mutex_destroy(&server->lock);
-  free(server);
-  grpc_shutdown();
+  return destroy(server);
 }

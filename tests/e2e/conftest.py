@@ -68,12 +68,12 @@ class ServerProcess:
 
 
 @pytest.fixture
-def serve(tiny_models: Path) -> Iterator[Callable[..., ServerProcess]]:
+def serve(tiny_models: Path, front: str) -> Iterator[Callable[..., ServerProcess]]:
     """Starts servers of the tiny model; kills what is left of them."""
     processes = []
 
     def start(*options: str, models: Path = tiny_models) -> ServerProcess:
-        processes.append(ServerProcess(models, *options))
+        processes.append(ServerProcess(models, "--front", front, *options))
         return processes[-1]
 
     yield start

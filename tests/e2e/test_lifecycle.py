@@ -14,6 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bundle.reader import read_bundle
 from chairlift import AsyncClient, Client, Unavailable
+from tests.fronts import FRONTS
+
+
+@pytest.fixture(params=FRONTS)
+def front(request) -> str:
+    """Every test of this file, with either front."""
+    return request.param
 
 
 def test_answers_are_the_golden_ones(serve, tiny_bundle):

@@ -164,13 +164,14 @@ def bundle(tiny_bundle: Path) -> Bundle:
 
 
 @pytest.fixture
-async def start(bundle: Bundle) -> AsyncIterator[Start]:
+async def start(bundle: Bundle, front: str, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Start]:
     """Starts services; afterwards all must be idle, with every row free and every call counted once."""
     running: list[Service] = []
 
     async def start_one(engine=None, bundle=bundle, profile="fp32", **options) -> Service:
         rows = engine.rows if engine else 8
-        settings = Settings(listen="127.0.0.1:0", **{"max_rows": rows, "single_flight": False, **options})
+        chosen = {"max_rows": rows, "single_flight": False, "front": front, **options}
+        settings = Settings(listen="127.0.0.1:0", **chosen)
         registry = CollectorRegistry()
         metrics = Metrics(registry)
         engine = engine or Engine(bundle, profile, settings.max_rows)
@@ -212,6 +213,7 @@ async def start(bundle: Bundle) -> AsyncIterator[Start]:
         await asyncio.to_thread(service.thread.join, 5)
         assert not service.thread.is_alive()
         check_ledger(service)
+    assert "never ended" not in caplog.text  # calls that the front forgot
 
 
 def _serve(end: socket.socket, engine, express, encode_tokens: int) -> None:

@@ -36,7 +36,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ker
     if not needed <= kernels._features():
         pytest.skip(f"this processor lacks {', '.join(sorted(needed - kernels._features()))}")
     if not file.is_file():
-        pytest.skip(f"{file.name} was not compiled; `make kernels` does that")
+        pytest.skip(f"{file.name} was not compiled; `make native` does that")
     monkeypatch.setattr(kernels, "KINDS", {request.param: needed})
     found = kernels.load.__wrapped__()
     assert found is not None
@@ -48,7 +48,7 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ker
 @pytest.fixture
 def best() -> None:
     if kernels.load() is None:
-        pytest.skip("no kernels were compiled; `make kernels` does that")
+        pytest.skip("no kernels were compiled; `make native` does that")
 
 
 def sources_of(bundle: Bundle, count: int, seed: int = 3) -> list[list[int]]:

@@ -12,10 +12,17 @@ from grpc_status import rpc_status
 
 from chairlift.v1 import seq2seq_pb2 as pb
 from service.server import SERVICE
+from tests.fronts import FRONTS
 from tests.service.conftest import BrokenEngine, CountdownEngine, GatedEngine, check_ledger, until
 
 Code = grpc.StatusCode
 METHOD = f"/{SERVICE}/Generate"
+
+
+@pytest.fixture(params=FRONTS)
+def front(request) -> str:
+    """Every test of this file, with either front."""
+    return request.param
 
 
 async def refusal(call) -> grpc.aio.AioRpcError:
