@@ -14,6 +14,7 @@ from service import engine_process
 from service.engine import Engine
 from service.hypothesis import Hypothesis
 from service.messages import Ended, News
+from service.scheduler import go_on
 from service.sequence import Outcome, Sequence
 from service.waiting import Waiting
 
@@ -79,6 +80,15 @@ class WholeBatches:
         self.news.step_rows.append(len(batch))
         self.news.step_seconds.append(self._engine.run_seconds)
         now = time.monotonic()
+        early = [
+            row
+            for row, sequence in enumerate(batch)
+            if tokens[row] == self._engine.end_id
+            and sequence.search is None
+            and len(sequence.tokens) < sequence.options.min_length
+        ]
+        if early:
+            go_on(self._engine, early, tokens, scores)
         for row, sequence in enumerate(batch):
             if row in outcomes:
                 continue

@@ -12,7 +12,7 @@ from service.scheduler import Scheduler
 from service.sequence import Sequence
 
 TURNS = 16
-COMPANY_STEPS, COMPANY_ENDS = 6, 12  # for which, and how many of which, the ended wait to travel together
+COMPANY_STEPS, COMPANY_ENDS = 3, 8  # for which, and how many of which, the ended wait to travel together
 
 
 class Lanes:

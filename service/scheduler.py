@@ -43,6 +43,7 @@ class Scheduler:
         self._streaming: dict[int, Sequence] = {}
         self._deadlines: list[tuple[float, int]] = []  # of those who run, and of some who ended
         self._limits: list[tuple[int, int]] = []  # the step that gives a plain sequence its last token
+        self._early: dict[int, tuple[Sequence, int]] = {}  # plain ones, and the first step that may end each
         self._fresh: list[Sequence] = []  # those whose first step comes next
 
     @property
@@ -167,6 +168,8 @@ class Scheduler:
             self._searching[sequence.id] = sequence
         else:
             heapq.heappush(self._limits, (self._rows.steps + sequence.options.max_length - 1, sequence.id))
+            if sequence.options.min_length:
+                self._early[sequence.id] = sequence, self._rows.steps + sequence.options.min_length
         if sequence.streams:
             self._streaming[sequence.id] = sequence
 
@@ -184,6 +187,8 @@ class Scheduler:
             log.error("a decoder step failed", exc_info=True, extra={"rows": count})
             tokens, scores, broken = self._engine.step_singly(count)
         ran, now = self._engine.run_seconds, self._clock()
+        if self._early:
+            self._put_off_ends(tokens, scores)
         self._rows.record(tokens, scores)
         self.news.step_rows.append(count)
         self.news.step_seconds.append(ran)
@@ -200,6 +205,15 @@ class Scheduler:
         for sequence in self._streaming.values():
             self._tell(sequence, tokens, scores)
         return ran
+
+    def _put_off_ends(self, tokens: list[int], scores: list[float]) -> None:
+        """Lets those who are too short to emit <E> go on with their next best token."""
+        for sequence, last in list(self._early.values()):
+            if last <= self._rows.steps:
+                del self._early[sequence.id]
+        held = (sequence.rows[0] for sequence, _ in self._early.values())
+        if rows := [row for row in held if tokens[row] == self._engine.end_id]:
+            go_on(self._engine, rows, tokens, scores)
 
     def _retire_plain(self, tokens: list[int]) -> None:
         """Ends the greedy ones that emitted <E>, or as many tokens as they may."""
@@ -289,7 +303,17 @@ class Scheduler:
     def _release(self, sequence: Sequence) -> None:
         self._rows.leave(sequence)
         self._searching.pop(sequence.id, None)
+        self._early.pop(sequence.id, None)
         self._streaming.pop(sequence.id, None)
+
+
+def go_on(engine: Decoder, rows: list[int], tokens: list[int], scores: list[float]) -> None:
+    """Gives rows whose best token is <E> the next best one to read, and writes it over what the step said."""
+    said = engine.distributions(rows)
+    for row, best, logs in zip(rows, said.top_tokens, said.top_scores, strict=True):
+        second = best[0] == engine.end_id  # unless the row is poisoned
+        tokens[row], scores[row] = best[second], logs[second]
+    engine.place(rows, rows, [tokens[row] for row in rows])
 
 
 def _not_numbers(scores: list[float]) -> list[int]:

@@ -19,6 +19,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--every-network", action="store_true", help="serve every kind of network, not a few")
 
 
+@pytest.fixture
+def front() -> str:
+    """What takes the calls of a server; tests that want both give it parameters (tests/fronts.py)."""
+    return "auto"
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of random weights: two layers, both directions, 16 hidden units. Its answers are nonsense."""

@@ -51,8 +51,13 @@ class Search(Protocol):
 
 
 def search_for(options: Options, size: int) -> Search | None:
-    """The search for options over the `size` tokens that can be emitted (V). None: plain greedy decoding."""
-    if options == Options(options.max_length, partial_on_deadline=options.partial_on_deadline):
+    """The search for options over the `size` tokens that can be emitted (V).
+
+    None: plain greedy decoding, which may have a least length.
+    """
+    min_length = options.min_length if size > 1 else 0  # where there is a token besides <E>
+    plain = Options(options.max_length, min_length, partial_on_deadline=options.partial_on_deadline)
+    if options == plain:
         return None
     constraints = constraints_of(options, size)
     if options.beam_size == 1:

@@ -114,7 +114,8 @@ def test_a_beam_gives_up_dead_ends_where_another_way_leads_on():
 def test_plain_greedy_needs_no_search():
     assert search_for(Options(20), 12) is None
     assert search_for(Options(5, partial_on_deadline=True), 12) is None
-    assert search_for(Options(5, n_best=1, min_length=1), 12) is not None
+    assert search_for(Options(5, min_length=1), 12) is None
+    assert search_for(Options(5, min_length=1), 1) is not None  # nothing but <E> may come
 
 
 def test_random_numbers_are_those_of_splitmix64():

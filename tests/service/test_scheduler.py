@@ -3,6 +3,7 @@
 import pytest
 
 from service import scheduler as module
+from service.decoding.search import search_for
 from service.hypothesis import Hypothesis
 from service.options import Options, Sampling
 from service.sequence import Outcome
@@ -163,3 +164,27 @@ def test_emptying_the_log_changes_nothing(monkeypatch, steps):
     before = answers()
     monkeypatch.setattr("service.rows.TRIM_STEPS", steps)
     assert answers() == before
+
+
+def hypotheses_of(options: Options) -> list[Hypothesis]:
+    """What ten sources get, beside plain neighbours who come and go."""
+    lift = Lift(TableEngine(rows=8))
+    lift.ride(*([n, n] for n in range(20)), options=Options(30))
+    asked = lift.ride(*([n, n, n] for n in range(10)), options=options)
+    lift.run()
+    return [lift.ended[sequence.id].hypotheses[0] for sequence in asked]
+
+
+def test_a_least_length_needs_no_search_to_be_kept():
+    plain, searched = Options(30, min_length=9), Options(30, min_length=9, loop_repeats=30)
+    assert search_for(plain, 12) is None and search_for(searched, 12) is not None
+    assert hypotheses_of(plain) == hypotheses_of(searched)
+    assert min(len(h.tokens) for h in hypotheses_of(Options(30))) < 9  # who would have ended earlier
+
+
+def test_a_least_length_that_is_not_kept_is_found_out(monkeypatch):
+    """The negative control of the test above."""
+    monkeypatch.setattr(module.Scheduler, "_put_off_ends", lambda *_: None)
+    assert hypotheses_of(Options(30, min_length=9)) != hypotheses_of(
+        Options(30, min_length=9, loop_repeats=30)
+    )
