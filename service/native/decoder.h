@@ -103,7 +103,7 @@ ALONE void select_one(const Operation *op, int64_t row) {
   for (int64_t token = 1; token < op->size; token++)
     if (logits[token] > logits[best]) best = token;
   for (int64_t from = 0; from < op->size; from += LANES) {
-    floats powers = power_of_e(clamp(load(logits + from) - logits[best], -40.0f, 0.0f));
+    floats powers = decay(logits[best] - load(logits + from));
     const int64_t lanes = op->size - from < LANES ? op->size - from : LANES;
     for (int64_t lane = 0; lane < lanes; lane++) sum += powers[lane];
   }

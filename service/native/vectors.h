@@ -29,30 +29,22 @@ INLINE ints load_ints(const int32_t *from) {
   return value;
 }
 
-INLINE floats clamp(floats x, float least, float most) {
-  return (floats)_mm512_max_ps(_mm512_min_ps((__m512)x, _mm512_set1_ps(most)), _mm512_set1_ps(least));
+/* e^-x, but no more than 2^39, such that a product of three and a few more still is a float. A polynomial for
+ * 2^r, r in [0, 1), whose largest relative error is 7.5e-8, and a power of two. */
+INLINE floats decay(floats x) {
+  const __m512 y = _mm512_min_ps((__m512)(x * -1.44269504f), _mm512_set1_ps(39.0f));
+  floats rest = (floats)_mm512_reduce_ps(y, _MM_FROUND_TO_NEG_INF);
+  floats sum = rest * 1.87757658e-3f + 8.98934063e-3f;
+  sum = sum * rest + 5.58263175e-2f;
+  sum = sum * rest + 2.40153611e-1f;
+  sum = sum * rest + 6.93153083e-1f;
+  sum = sum * rest + 0.99999994f;
+  return (floats)_mm512_scalef_ps((__m512)sum, y);
 }
 
-/* e^x for x in [-40, 40], to two units in the last place: powers of two, and a polynomial between them. */
-INLINE floats power_of_e(floats x) {
-  const float to_whole = 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded */
-  floats whole = (x * 1.44269504f + to_whole) - to_whole;
-  floats rest = (x - whole * 0.693359375f) + whole * 2.12194440e-4f;
-  floats sum = rest * 1.38888889e-3f + 8.33333333e-3f;
-  sum = sum * rest + 4.16666667e-2f;
-  sum = sum * rest + 1.66666667e-1f;
-  sum = sum * rest + 0.5f;
-  sum = sum * rest * rest + rest + 1.0f;
-  return (floats)_mm512_scalef_ps((__m512)sum, (__m512)whole);
-}
-
-/* e^-x, such that a product of two and a few more still is a float. */
-INLINE floats decay(floats x) { return power_of_e(clamp(-x, -27.0f, 27.0f)); }
-
-/* x / y: an estimate of 1 / y, twice refined, in a fraction of a division's time. */
+/* x / y: an estimate of 1 / y, good to 14 bits, once refined, in a fraction of a division's time. */
 INLINE floats over(floats x, floats y) {
   floats once = (floats)_mm512_rcp14_ps((__m512)y);
-  once = once * (2.0f - y * once);
   return x * (once * (2.0f - y * once));
 }
 
@@ -65,9 +57,7 @@ typedef struct {
 static const Grid UNIT = {127.0f, 128};
 
 INLINE void store_bytes(uint8_t *to, floats value, Grid grid) {
-  const float to_whole = 12582912.0f;
-  floats whole = (value * grid.factor + to_whole) - to_whole;
-  whole = clamp(whole, (float)-grid.zero, (float)(255 - grid.zero));
-  bytes units = __builtin_convertvector(__builtin_convertvector(whole, ints) + grid.zero, bytes);
-  memcpy(to, &units, sizeof units);
+  const __m512i whole = _mm512_cvtps_epi32((__m512)(value * grid.factor));
+  const __m512i units = _mm512_max_epi32((__m512i)((ints)whole + grid.zero), _mm512_setzero_si512());
+  _mm_storeu_si128((__m128i *)to, _mm512_cvtusepi32_epi8(units));
 }
