@@ -87,7 +87,8 @@ static void shape_tiles(int64_t rows, int64_t chunk) {
   TileShapes shapes = {.palette = 1};
   for (int v = 0; v < VECTORS; v++) shapes.bytes[v] = 4 * LANES, shapes.rows[v] = (uint8_t)rows;
   shapes.bytes[4] = (uint16_t)chunk, shapes.rows[4] = (uint8_t)rows;
-  for (int v = 5; v < 7; v++) shapes.bytes[v] = 4 * LANES, shapes.rows[v] = (uint8_t)(chunk / 4);
+  shapes.bytes[5] = (uint16_t)chunk, shapes.rows[5] = (uint8_t)rows;
+  for (int v = 6; v < 8; v++) shapes.bytes[v] = 4 * LANES, shapes.rows[v] = (uint8_t)(chunk / 4);
   _tile_loadconfig(&shapes);
 }
 
@@ -102,20 +103,50 @@ static void sums_in_tiles(const Part *parts, int count, int64_t first, const int
     const uint8_t *from = parts[part].bytes + first * stride, *end = from + parts[part].count;
     for (; from < end; from += chunk, weight += chunk * BLOCK) {
       _tile_loadd(4, from, stride);
-      _tile_loadd(5, weight, 4 * BLOCK);
-      _tile_dpbusd(0, 4, 5);
-      _tile_loadd(6, weight + 64, 4 * BLOCK);
-      _tile_dpbusd(1, 4, 6);
-      _tile_loadd(5, weight + 128, 4 * BLOCK);
-      _tile_dpbusd(2, 4, 5);
-      _tile_loadd(6, weight + 192, 4 * BLOCK);
-      _tile_dpbusd(3, 4, 6);
+      _tile_loadd(6, weight, 4 * BLOCK);
+      _tile_dpbusd(0, 4, 6);
+      _tile_loadd(7, weight + 64, 4 * BLOCK);
+      _tile_dpbusd(1, 4, 7);
+      _tile_loadd(6, weight + 128, 4 * BLOCK);
+      _tile_dpbusd(2, 4, 6);
+      _tile_loadd(7, weight + 192, 4 * BLOCK);
+      _tile_dpbusd(3, 4, 7);
     }
   }
   _tile_stored(0, &sums[0][0], 4 * BLOCK);
   _tile_stored(1, &sums[0][16], 4 * BLOCK);
   _tile_stored(2, &sums[0][32], 4 * BLOCK);
   _tile_stored(3, &sums[0][48], 4 * BLOCK);
+}
+
+/* Sums of 32 rows and half a block, for both halves: four tiles of sums, two of rows, two of weights. */
+static void sums_of_two_tiles(const Part *parts, int count, int64_t first, const int8_t *weight, int64_t chunk,
+                              int32_t sums[][BLOCK]) {
+  for (int half = 0; half < 2; half++) {
+    const int8_t *columns = weight + 128 * half;
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int part = 0; part < count; part++) {
+      const int64_t stride = parts[part].stride;
+      const uint8_t *from = parts[part].bytes + first * stride, *end = from + parts[part].count;
+      for (; from < end; from += chunk, columns += chunk * BLOCK) {
+        _tile_loadd(4, from, stride);
+        _tile_loadd(6, columns, 4 * BLOCK);
+        _tile_dpbusd(0, 4, 6);
+        _tile_loadd(5, from + 16 * stride, stride);
+        _tile_dpbusd(2, 5, 6);
+        _tile_loadd(7, columns + 64, 4 * BLOCK);
+        _tile_dpbusd(1, 4, 7);
+        _tile_dpbusd(3, 5, 7);
+      }
+    }
+    _tile_stored(0, &sums[0][32 * half], 4 * BLOCK);
+    _tile_stored(1, &sums[0][32 * half + 16], 4 * BLOCK);
+    _tile_stored(2, &sums[16][32 * half], 4 * BLOCK);
+    _tile_stored(3, &sums[16][32 * half + 16], 4 * BLOCK);
+  }
 }
 
 /* The most bytes of an input, at most 64, that cut every part into equal chunks. */
@@ -148,25 +179,28 @@ static void multiply(int64_t rows, const Product *product, Finish *finish, const
   const Part *parts = product->parts;
   const Weights *weights = product->weights;
   const int64_t size = bytes_of(parts, product->count) * BLOCK;
-  int32_t sums[TILE][BLOCK];
+  int32_t sums[2 * TILE][BLOCK];
 #ifdef __AMX_INT8__
   const int64_t chunk = chunk_of(parts, product->count);
   int64_t shaped = 0;
 #endif
-  const int64_t edges[] = {0, rows / TILE * TILE, rows}; /* whole tiles first: their shape changes once */
-  for (int pass = 0; pass < 2; pass++)
+  /* Pairs of tiles first, then a tile, then what is left: the shape of the tiles changes once. */
+  const int64_t edges[] = {0, rows / (2 * TILE) * (2 * TILE), rows / TILE * TILE, rows};
+  for (int pass = 0; pass < 3; pass++)
     for (int64_t block = 0; block * BLOCK < weights->columns; block++)
-      for (int64_t first = edges[pass]; first < edges[pass + 1]; first += TILE) {
-        const int64_t left = edges[pass + 1] - first, some = left < TILE ? left : TILE;
+      for (int64_t first = edges[pass]; first < edges[pass + 1];) {
+        const int64_t left = edges[pass + 1] - first, most = pass ? TILE : 2 * TILE, some = left < most ? left : most;
         const int8_t *weight = weights->weight + block * size;
 #ifdef __AMX_INT8__
         if (some >= FEW && chunk >= 32) {
-          if (shaped != some) shape_tiles(shaped = some, chunk);
-          sums_in_tiles(parts, product->count, first, weight, chunk, sums);
+          const int64_t lines = some < TILE ? some : TILE;
+          if (shaped != lines) shape_tiles(shaped = lines, chunk);
+          (some > TILE ? sums_of_two_tiles : sums_in_tiles)(parts, product->count, first, weight, chunk, sums);
         } else
 #endif
           sums_of_few(some, parts, product->count, first, weight, sums);
         finish(some, (const int32_t(*)[BLOCK])sums, weights, block, first, more);
+        first += some;
       }
 #ifdef __AMX_INT8__
   if (shaped) _tile_release();
