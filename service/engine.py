@@ -20,7 +20,6 @@ from service.memory import Memory
 from service.providers import open_session, ort
 
 Array = np.ndarray[Any, Any]
-ENCODER_BATCH = 16  # about: a larger run is padded further, a smaller one waits for the weights as long
 
 
 class Engine:
@@ -33,6 +32,7 @@ class Engine:
     runtime = "onnxruntime"
     held_bytes = 0  # on a device
     replayed = False
+    encoder_batch = 16  # about: a larger run is padded further, a smaller one waits for the weights as long
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class Engine:
         began = time.perf_counter()
         self._memory.make_room(max(map(len, sources)))
         by_length = sorted(range(len(sources)), key=lambda index: len(sources[index]))
-        runs = max(1, round(len(sources) / ENCODER_BATCH))
+        runs = max(1, round(len(sources) / self.encoder_batch))
         edges = [len(sources) * run // runs for run in range(runs + 1)]
         for first, last in itertools.pairwise(edges):
             chosen = by_length[first:last]

@@ -49,6 +49,8 @@ class KernelEngine(Engine):
     Raises Unsuited where there are no kernels for this processor, for this bundle, or for several threads.
     """
 
+    encoder_batch = 64  # about: what is padded costs nothing here
+
     def _load(self, bundle: Bundle, threads: int) -> _Graphs:
         suits(bundle.manifest.architecture, self.profile.name)
         if threads > 1:

@@ -39,15 +39,17 @@ typedef struct {
   uint8_t *bytes; /* to work in: 3 * B * S * D + B * (2U + 2D) */
 } Run;
 
-/* One direction of one layer; `input` [B, S, D] or NULL, `output` likewise, `exact` the same in float. */
-static void encode_layer(const Encoder *encoder, const Direction *way, const Run *run, const uint8_t *input,
+/* One direction of one layer; `input` [T, D] or NULL, `output` likewise, `exact` the same in float. T: the tokens
+ * of all sources, the first ones of each, then the second ones; those at place s begin at starts[s]. */
+static void encode_layer(const Encoder *encoder, const Direction *way, const Run *run, const int64_t *starts,
+                         const uint8_t *input,
                          uint8_t *output, float *exact, float *hidden, float *cell, float *drive, float *cells,
                          uint8_t *states) {
   const int64_t units = encoder->units, size = encoder->ways * units, first_unit = way->backwards * units;
   const int64_t sources = run->sources;
   if (input) {
     Part read = {input, size, size};
-    linear(sources * run->width, &read, 1, &way->read, drive, 4 * units, 0);
+    linear(starts[run->width], &read, 1, &way->read, drive, 4 * units, 0);
   }
   memset(states, way->grid.zero, 2 * sources * units);
   memset(cells, 0, sources * units * sizeof(float));
@@ -60,9 +62,10 @@ static void encode_layer(const Encoder *encoder, const Direction *way, const Run
       const int64_t rows = inside - first < CHUNK ? inside - first : CHUNK;
       for (int64_t row = 0; row < rows; row++) {
         const int64_t source = first + row;
-        const int64_t at = source * run->width + (way->backwards ? run->lengths[source] - 1 - time : time);
+        const int64_t place = way->backwards ? run->lengths[source] - 1 - time : time;
+        const int64_t at = starts[place] + source, id = run->ids[source * run->width + place];
         places[row] = (Place){
-            .add = input ? drive + at * 4 * units : way->table + run->ids[at] * 4 * units,
+            .add = input ? drive + at * 4 * units : way->table + id * 4 * units,
             .cell = cells + source * units,
             .next_cell = cells + source * units,
             .hidden = next + source * units,
@@ -103,17 +106,18 @@ static void cross_bridge(const Encoder *encoder, const Run *run, int64_t bridge,
     memcpy(run->cells[bridge] + run->rows[source] * units, sums + source * units, units * sizeof(float));
 }
 
-/* The last layer's outputs [B, S, D] -> what every step looks back on. */
-static void remember(const Encoder *encoder, const Run *run, const float *exact, float *keys, uint8_t *units) {
-  const int64_t size = encoder->ways * encoder->units, places = run->sources * run->width;
+/* The last layer's outputs [T, D] -> what every step looks back on. */
+static void remember(const Encoder *encoder, const Run *run, const int64_t *starts, const float *exact,
+                     float *keys, uint8_t *units) {
+  const int64_t size = encoder->ways * encoder->units, tokens = starts[run->width];
   if (encoder->keys) {
-    for (int64_t i = 0; i < places * size; i += LANES) store_bytes(units + i, load(exact + i), UNIT);
+    for (int64_t i = 0; i < tokens * size; i += LANES) store_bytes(units + i, load(exact + i), UNIT);
     Part part = {units, size, size};
-    linear(places, &part, 1, encoder->keys, keys, encoder->hidden, 0);
+    linear(tokens, &part, 1, encoder->keys, keys, encoder->hidden, 0);
   }
   for (int64_t source = 0; source < run->sources; source++)
     for (int64_t at = 0; at < run->lengths[source]; at++) {
-      const int64_t from = source * run->width + at, to = run->rows[source] * run->memory_width + at;
+      const int64_t from = starts[at] + source, to = run->rows[source] * run->memory_width + at;
       float *value = run->values + to * (size + 1);
       memcpy(value, exact + from * size, size * sizeof(float));
       value[size] = 1;
@@ -130,13 +134,19 @@ void chairlift_encode(const Encoder *encoder, const Run *run) {
   uint8_t *outputs[2] = {run->bytes, run->bytes + places * size};
   uint8_t *units = outputs[1] + places * size, *states = units + places * size;
   uint8_t *high = states + 2 * run->sources * encoder->units, *low = high + run->sources * size;
+  int64_t starts[run->width + 1], reading = run->sources;
+  starts[0] = 0;
+  for (int64_t place = 0; place < run->width; place++) {
+    while (run->lengths[reading - 1] <= place) reading--;
+    starts[place + 1] = starts[place] + reading;
+  }
   const uint8_t *input = NULL;
   for (int64_t layer = 0; layer < encoder->layers; layer++) {
     const int last = layer == encoder->layers - 1;
     float *hidden = ends + layer * 2 * run->sources * size, *cell = hidden + run->sources * size;
     uint8_t *output = last ? NULL : outputs[layer & 1];
     for (int64_t way = 0; way < encoder->ways; way++)
-      encode_layer(encoder, encoder->directions + layer * encoder->ways + way, run, input, output,
+      encode_layer(encoder, encoder->directions + layer * encoder->ways + way, run, starts, input, output,
                    last && encoder->attends ? exact : NULL, hidden, cell, drive, cells, states);
     input = output;
   }
@@ -145,5 +155,5 @@ void chairlift_encode(const Encoder *encoder, const Run *run) {
     const float *hidden = ends + layer * 2 * run->sources * size;
     cross_bridge(encoder, run, bridge, hidden, hidden + run->sources * size, sums, high, low);
   }
-  if (encoder->attends) remember(encoder, run, exact, keys, units);
+  if (encoder->attends) remember(encoder, run, starts, exact, keys, units);
 }
