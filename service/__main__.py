@@ -44,6 +44,7 @@ async def _serve(settings: Settings) -> int:
         server = Server(Servicer(models, settings.max_request_seconds), metrics, settings)
         http = metrics.serve(settings.http)
         gc.collect()
+        gc.set_threshold(4000)  # where hundreds of calls are inside, hundreds of objects are no news
         gc.freeze()  # what is here now stays: the collector need not look at it again
         listen = await server.start()
     except StartError:

@@ -68,6 +68,7 @@ class EngineHost:
         try:
             engine, express = self._open()
             gc.collect()
+            gc.set_threshold(4000)  # where hundreds of calls are inside, hundreds of objects are no news
             gc.freeze()  # what is here now stays: the collector need not look at it again
             watchdog = None if engine.device == "cpu" else Watchdog(self._hang_up)
             run(self._channel, engine, express, self._start.encode_tokens, self._recover, watchdog)
