@@ -75,8 +75,36 @@ static void sums_of_few(int64_t rows, const Part *parts, int count, int64_t firs
     }
 }
 
+typedef struct {
+  const Part *parts;
+  int count;
+  const Weights *weights;
+} Product;
+
+/* What becomes of one block's sums, row by row: rows first to first + rows - 1. One loop and no second copy of it,
+ * so that every row is finished by the same instructions. */
+typedef void Finish(int64_t rows, const int32_t sums[][BLOCK], const Weights *weights, int64_t block,
+                    int64_t first, const void *more);
+
+/* Rows whose sums are there and that are not finished yet. */
+typedef struct {
+  Finish *finish;
+  const Weights *weights;
+  const void *more;
+  const int32_t (*sums)[BLOCK];
+  int64_t rows, block, first;
+} Due;
+
+INLINE void finish_some(Due *due, int64_t most) {
+  const int64_t rows = due->rows < most ? due->rows : most;
+  if (!rows) return;
+  due->finish(rows, due->sums, due->weights, due->block, due->first, due->more);
+  due->sums += rows, due->first += rows, due->rows -= rows;
+}
+
 #ifdef __AMX_INT8__
-/* A processor's own tiles: 16 rows, 64 bytes of an input at a time, 16 columns. */
+/* A processor's own tiles: 16 rows, 64 bytes of an input at a time, 16 columns. While they are multiplied, rows
+ * that are due are finished. */
 typedef struct {
   uint8_t palette, start, reserved[14];
   uint16_t bytes[16];
@@ -93,7 +121,7 @@ static void shape_tiles(int64_t rows, int64_t chunk) {
 }
 
 static void sums_in_tiles(const Part *parts, int count, int64_t first, const int8_t *weight, int64_t chunk,
-                          int32_t sums[][BLOCK]) {
+                          int32_t sums[][BLOCK], Due *due, int64_t some) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -111,6 +139,7 @@ static void sums_in_tiles(const Part *parts, int count, int64_t first, const int
       _tile_dpbusd(2, 4, 6);
       _tile_loadd(7, weight + 192, 4 * BLOCK);
       _tile_dpbusd(3, 4, 7);
+      finish_some(due, some);
     }
   }
   _tile_stored(0, &sums[0][0], 4 * BLOCK);
@@ -121,7 +150,7 @@ static void sums_in_tiles(const Part *parts, int count, int64_t first, const int
 
 /* Sums of 32 rows and half a block, for both halves: four tiles of sums, two of rows, two of weights. */
 static void sums_of_two_tiles(const Part *parts, int count, int64_t first, const int8_t *weight, int64_t chunk,
-                              int32_t sums[][BLOCK]) {
+                              int32_t sums[][BLOCK], Due *due, int64_t some) {
   for (int half = 0; half < 2; half++) {
     const int8_t *columns = weight + 128 * half;
     _tile_zero(0);
@@ -140,6 +169,7 @@ static void sums_of_two_tiles(const Part *parts, int count, int64_t first, const
         _tile_loadd(7, columns + 64, 4 * BLOCK);
         _tile_dpbusd(1, 4, 7);
         _tile_dpbusd(3, 5, 7);
+        finish_some(due, some);
       }
     }
     _tile_stored(0, &sums[0][32 * half], 4 * BLOCK);
@@ -163,23 +193,14 @@ int64_t chairlift_prepare(void) { return syscall(SYS_arch_prctl, 0x1023 /* ARCH_
 int64_t chairlift_prepare(void) { return 0; }
 #endif
 
-typedef struct {
-  const Part *parts;
-  int count;
-  const Weights *weights;
-} Product;
-
-/* What becomes of one block's sums, row by row: rows first to first + rows - 1. One loop and no second copy of it,
- * so that every row is finished by the same instructions. */
-typedef void Finish(int64_t rows, const int32_t sums[][BLOCK], const Weights *weights, int64_t block,
-                    int64_t first, const void *more);
-
 /* A block of weights is read once for many rows. */
 static void multiply(int64_t rows, const Product *product, Finish *finish, const void *more) {
   const Part *parts = product->parts;
   const Weights *weights = product->weights;
-  const int64_t size = bytes_of(parts, product->count) * BLOCK;
-  int32_t sums[2 * TILE][BLOCK];
+  const int64_t count = bytes_of(parts, product->count);
+  int32_t sums[2][2 * TILE][BLOCK];
+  Due due = {.finish = finish, .weights = weights, .more = more};
+  int now = 0; /* which of the sums are computed; the others are due */
 #ifdef __AMX_INT8__
   const int64_t chunk = chunk_of(parts, product->count);
   int64_t shaped = 0;
@@ -189,19 +210,24 @@ static void multiply(int64_t rows, const Product *product, Finish *finish, const
   for (int pass = 0; pass < 3; pass++)
     for (int64_t block = 0; block * BLOCK < weights->columns; block++)
       for (int64_t first = edges[pass]; first < edges[pass + 1];) {
-        const int64_t left = edges[pass + 1] - first, most = pass ? TILE : 2 * TILE, some = left < most ? left : most;
-        const int8_t *weight = weights->weight + block * size;
+        const int64_t left = edges[pass + 1] - first, most = pass ? TILE : 2 * TILE;
+        const int64_t some = left < most ? left : most;
+        const int8_t *weight = weights->weight + block * count * BLOCK;
 #ifdef __AMX_INT8__
         if (some >= FEW && chunk >= 32) {
-          const int64_t lines = some < TILE ? some : TILE;
+          const int64_t lines = some < TILE ? some : TILE, share = (TILE * chunk + count - 1) / count;
           if (shaped != lines) shape_tiles(shaped = lines, chunk);
-          (some > TILE ? sums_of_two_tiles : sums_in_tiles)(parts, product->count, first, weight, chunk, sums);
+          (some > TILE ? sums_of_two_tiles : sums_in_tiles)(parts, product->count, first, weight, chunk, sums[now],
+                                                            &due, share);
         } else
 #endif
-          sums_of_few(some, parts, product->count, first, weight, sums);
-        finish(some, (const int32_t(*)[BLOCK])sums, weights, block, first, more);
+          sums_of_few(some, parts, product->count, first, weight, sums[now]);
+        finish_some(&due, due.rows);
+        due.sums = (const int32_t(*)[BLOCK])sums[now], due.rows = some, due.block = block, due.first = first;
+        now = !now;
         first += some;
       }
+  finish_some(&due, due.rows);
 #ifdef __AMX_INT8__
   if (shaped) _tile_release();
 #endif
