@@ -178,7 +178,7 @@ static int start_read(Call *call, Tag *tag) {
 static void arrive(Call *call) {
   grpc_op close = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->cancelled};
   start(call, &close, 1, &call->close);
-  start_read(call, &call->first);
+  if (!start_read(call, &call->first)) release(call); /* Python never hears of it */
 }
 
 /* What the core has completed becomes an event, or the next operation. */
@@ -220,14 +220,20 @@ static void complete(Server *server, Tag *tag, int success) {
   release(call);
 }
 
+/* Takes what the core has completed, until its queue is shut down. */
+static void drain(Server *server) {
+  for (;;) {
+    grpc_event event = grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
+    if (event.type == GRPC_QUEUE_SHUTDOWN) return;
+    complete(server, event.tag, event.success);
+  }
+}
+
 static void *serve(void *of) {
   Server *server = of;
   setpriority(PRIO_PROCESS, (id_t)syscall(SYS_gettid), getpriority(PRIO_PROCESS, 0) + server->niceness);
-  for (;;) {
-    grpc_event event = grpc_completion_queue_next(server->queue, gpr_inf_future(GPR_CLOCK_REALTIME), NULL);
-    if (event.type == GRPC_QUEUE_SHUTDOWN) return NULL;
-    complete(server, event.tag, event.success);
-  }
+  drain(server);
+  return NULL;
 }
 
 static int64_t destroy(Server *server) {
@@ -272,7 +278,7 @@ Server *calls_open(const char *address, const char *const *names, const int32_t 
   if (*port) return server;
   calls_stop(server);
   grpc_completion_queue_shutdown(server->queue);
-  serve(server);
+  drain(server);
   destroy(server);
   return NULL;
 }
