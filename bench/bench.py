@@ -64,7 +64,9 @@ class Bench:
 
     def chairlift(self, *flags: str, repository: Path | None = None) -> Server:
         """The service."""
-        return self.server("service", *self._flags(repository), *(flags or DECODE_ALL))
+        server = self.server("service", *self._flags(repository), *(flags or DECODE_ALL))
+        self.about["front"] = server.front
+        return server
 
     def profiled(self, file: Path) -> Server:
         """The service, its front profiled into a file, which is written when it ends."""

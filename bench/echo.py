@@ -1,17 +1,21 @@
-"""The floor under every figure: a gRPC server that sends each message back, and does nothing else.
+"""A server that sends each message back, and does nothing else: in grpc.aio, as services in Python are.
 
-The same library, event loop and socket as the service has, without protobuf and without a model: whatever a
-call costs here, no service in Python gets below it. Run as `python -m bench.echo`; it stops on SIGTERM.
+The same library, event loop and socket, without protobuf and without a model: whatever a call costs here, no
+service gets below it that grpc.aio brings its calls. bench/core_echo.py is the same behind our own front.
+Run as `python -m bench.echo`; it stops on SIGTERM.
 """
 
 import asyncio
 import json
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
 import uvloop
+
+Options = Sequence[tuple[str, int]]
 
 SERVICE, METHOD = "bench.Echo", "Echo"
 
@@ -21,11 +25,11 @@ async def echo(message: bytes, _: Any) -> bytes:
     return message
 
 
-async def serve() -> None:
+async def serve(make: Callable[[Options], Any]) -> None:
     """Serves on a free loopback port until SIGTERM; says where on stderr in one JSON line, as the service."""
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
+    server = make((("grpc.so_reuseport", 0),))
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         METHOD: grpc.unary_unary_rpc_method_handler(echo)
     }
@@ -38,4 +42,4 @@ async def serve() -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(serve())
+    uvloop.run(serve(lambda options: grpc.aio.server(options=options)))

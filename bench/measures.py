@@ -58,14 +58,14 @@ def latencies(name: str, values: list[float], suffix: str = "") -> Figures:
     return {f"{name}p{percent}_ms{suffix}": percentile(values, percent) * 1e3 for percent in (50, 99)}
 
 
-def measure_echo(server: Server, in_flight: int, seconds: float) -> Figures:
+def measure_echo(name: str, server: Server, in_flight: int, seconds: float) -> Figures:
     """A closed loop against the server that does nothing. Raises ValueError where it does something else."""
     marks = Marks()
     questions = itertools.repeat(ECHO_QUESTION)
     run, usage = _closed(server, ECHO, questions, in_flight, seconds, marks.mark)
     if marks.wrong or marks.failed:
         raise ValueError("the echo is not what was sent")
-    return _calls("echo", run, usage, in_flight)
+    return _calls(name, run, usage, in_flight)
 
 
 def measure_words(

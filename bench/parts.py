@@ -21,9 +21,14 @@ BEAMS = 5
 
 
 def measure_echo(bench: Bench) -> None:
-    """The floor of a call: a server that does nothing else."""
-    for in_flight in (1, 64):
-        bench.figures |= measures.measure_echo(bench.server("bench.echo"), in_flight, bench.seconds)
+    """The floor of a call: a server that does nothing else; behind each front that is there."""
+    echoes = {"echo": "bench.echo"}
+    if bench.chairlift().front == "core":
+        echoes["core_echo"] = "bench.core_echo"
+    for name, module in echoes.items():
+        for in_flight in (1, 64):
+            server = bench.server(module)
+            bench.figures |= measures.measure_echo(name, server, in_flight, bench.seconds)
 
 
 def measure_unary(bench: Bench, points: tuple[int, ...] = (1, 64, 256)) -> None:

@@ -20,12 +20,16 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Server:
-    """One running server. `listen` is its gRPC address, `http` that of its metrics, empty for none."""
+    """One running server. `listen` is its gRPC address, `http` that of its metrics, empty for none.
+
+    `front`: what takes the service's calls.
+    """
 
     def __init__(self, process: subprocess.Popen[str], ready: dict[str, str]) -> None:
         self.pid = process.pid
         self.listen = ready["listen"]
         self.http = ready.get("http", "")
+        self.front = ready.get("front", "")
 
     def cpu_seconds(self) -> float:
         """Processor time so far, user and system, of the server's process and all below it."""

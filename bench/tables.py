@@ -75,6 +75,13 @@ KINDS = (
     Row("— server CPU, µs a call", "cache.warm.cpu_us_64", "unary.cpu_us_64"),
 )
 
+ECHOES = (
+    Row("1 in flight: median, ms", "core_echo.p50_ms_1", "echo.p50_ms_1"),
+    Row("— server CPU, µs a call", "core_echo.cpu_us_1", "echo.cpu_us_1"),
+    Row("64 in flight: calls/s", "core_echo.rps_64", "echo.rps_64"),
+    Row("— server CPU, µs a call", "core_echo.cpu_us_64", "echo.cpu_us_64"),
+)
+
 CLIENTS = (
     Row("echo: calls/s", "h2load.echo.rps_64", "echo.rps_64"),
     Row("one word a call: calls/s", "h2load.unary.rps_64", "unary.rps_64"),
@@ -91,7 +98,9 @@ PYTRITON = (
     Row("two engines: calls/s", "h2load.engines2.rps_64", "pytriton2.rps_64"),
 )
 
-NEEDED = frozenset(row.against for row in (*MOSEC, *PYTRITON))  # without which their rows say nothing
+NEEDED = frozenset(row.against for row in (*MOSEC, *PYTRITON)) | {
+    row.key for row in ECHOES
+}  # without which their rows say nothing
 
 
 def _open(name: str) -> tuple[Row, ...]:
@@ -118,6 +127,7 @@ TABLES = (
     ("One word a call at random moments", "", "Chairlift", OPEN),
     ("One word a call, 64 in flight: beams and caches", "greedy, no cache", "Chairlift", KINDS),
     ("Two engine processes", "one", "two", ENGINES),
+    ("An echo behind either front", "grpc.aio", "C core", ECHOES),
     ("Another client, 64 in flight", "ours", "h2load", CLIENTS),
     ("Calls, against Mosec, four words, 64 in flight, sent by h2load", "Mosec", "Chairlift", MOSEC),
     ("Calls, against PyTriton, likewise", "PyTriton", "Chairlift", PYTRITON),
@@ -133,7 +143,8 @@ NOTES = """\
   batches, beam or cache by greedy without cache, two engines by one, a step by its matrix products.
 - The rows of 256 in flight and of many words a call stand against the echo with 64 in flight and one
   message a call: its calls/s beside their words/s.
-- The echo is the same gRPC library and event loop, without protobuf and without a model.
+- The echo is grpc.aio on the service's event loop, without protobuf and without a model. The service's own
+  front is gRPC's C core where it was compiled (`front` above), which an echo has a table of, too.
 - *Whole batches* is Chairlift itself, front, graphs and rows, but for the scheduler: it collects until
   all rows are taken or one millisecond is over, steps until every sequence of the batch has ended, then
   answers (`bench/whole_batches.py`). The mix replaces 5 % of the words by ones that may not end before
