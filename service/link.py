@@ -22,6 +22,7 @@ from service.messages import (
 )
 
 STOP_SECONDS = 2.0
+MANY = 32  # items that do not wait for others of the same turn: the engine begins while the front goes on
 
 
 class Link(asyncio.Protocol):
@@ -61,10 +62,12 @@ class Link(asyncio.Protocol):
         self._write(message)
 
     def submit(self, item: Item) -> None:
-        """Sends a sequence before the event loop next waits."""
+        """Sends a sequence before the event loop next waits, or once there are many."""
         if not self._items:
             asyncio.get_running_loop().call_soon(self._flush)
         self._items.append(item)
+        if len(self._items) >= MANY:
+            self._flush()
 
     def close(self) -> None:
         """Closes the socket: the engine ends."""
@@ -85,6 +88,7 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
+        self._transport.set_write_buffer_limits(0)  # written at once, not when the event loop's turn is over
 
     def data_received(self, data: bytes) -> None:
         for message in self._frames.feed(data):
