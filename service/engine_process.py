@@ -33,7 +33,7 @@ from service.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
-NICENESS = 3  # where cores are short the front goes first: what it lets in meanwhile shares the next step
+NICENESS = 6  # where cores are short the front goes first: what it lets in meanwhile shares the next step
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ from service.messages import (
 )
 
 STOP_SECONDS = 2.0
-MANY = 32  # items that do not wait for others of the same turn: the engine begins while the front goes on
+MANY = 16  # items that do not wait for others of the same turn: the engine begins while the front goes on
 
 
 class Link(asyncio.Protocol):
