@@ -167,7 +167,9 @@ class Dispatcher:
             engine.link.send(Abort())
 
     def _send(self, submission: Submission) -> None:
-        engine = min(self._engines, key=lambda engine: engine.rows[submission.express])
+        engine = self._engines[0]
+        if len(self._engines) > 1:
+            engine = min(self._engines, key=lambda engine: engine.rows[submission.express])
         submission.id, submission.engine = next(self._ids), engine
         engine.submissions[submission.id] = submission
         engine.rows[submission.express] += submission.options.beam_size

@@ -42,7 +42,7 @@ class Scheduler:
         self._searching: dict[int, Sequence] = {}
         self._streaming: dict[int, Sequence] = {}
         self._deadlines: list[tuple[float, int]] = []  # of those who run, and of some who ended
-        self._limits: list[tuple[int, int]] = []  # the step that gives a plain sequence its last token
+        self._limits: dict[int, list[int]] = {}  # by the number of steps after which plain sequences end
         self._early: dict[int, tuple[Sequence, int]] = {}  # plain ones, and the first step that may end each
         self._fresh: list[Sequence] = []  # those whose first step comes next
 
@@ -167,7 +167,8 @@ class Scheduler:
         if sequence.search is not None:
             self._searching[sequence.id] = sequence
         else:
-            heapq.heappush(self._limits, (self._rows.steps + sequence.options.max_length - 1, sequence.id))
+            limit = self._rows.steps + sequence.options.max_length
+            self._limits.setdefault(limit, []).append(sequence.id)
             if sequence.options.min_length:
                 self._early[sequence.id] = sequence, self._rows.steps + sequence.options.min_length
         if sequence.streams:
@@ -223,9 +224,8 @@ class Scheduler:
             owner = self.running[row]
             if owner is not None and owner.search is None:
                 self._end(owner, Outcome.EOS)
-        while self._limits and self._limits[0][0] < self._rows.steps:
-            sequence = self._inside.get(heapq.heappop(self._limits)[1])
-            if sequence is not None:
+        for id_ in self._limits.pop(self._rows.steps, ()):
+            if (sequence := self._inside.get(id_)) is not None:
                 self._end(sequence, Outcome.LENGTH)
 
     def _advance_searches(self) -> None:
