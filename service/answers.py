@@ -174,13 +174,13 @@ class Answers(Generic[A, S]):
                 self._forget(flight)
                 if flight.sequence is not None:
                     abandoned.append(flight.sequence)
+                    flight.sequence = None
         if abandoned:
             self._cancel(abandoned)
 
     def land(self, flight: Flight[A, S], answer: A, size_bytes: int) -> None:
         """Gives all callers their answer and keeps it. `size_bytes`: about, of key and answer."""
         self.fail(flight, answer)
-        flight.sequence = None
         flight.size_bytes = size_bytes + ENTRY_BYTES
         if flight.key is None or not self._max_entries or flight.size_bytes > self._max_bytes:
             return
@@ -195,6 +195,7 @@ class Answers(Generic[A, S]):
         """Gives all callers an answer that is not kept: a failure, or any where none is kept."""
         assert flight.answer is None, "landed twice"
         flight.answer = answer
+        flight.sequence = None  # it knows the flight: the two would wait for the collector together
         self._forget(flight)
         callers, flight.callers = flight.callers, {}
         for caller, inputs in callers.items():

@@ -1,10 +1,11 @@
 """Equal inputs share a flight and answers are kept, exactly; nobody suffers from sharing."""
 
+import gc
 import time
 
 import pytest
 
-from service.answers import ENTRY_BYTES, Caller
+from service.answers import ENTRY_BYTES, Answers, Caller
 from tests.service.desk import KEY, LATER, Desk, hang_up, key, settle
 
 
@@ -229,3 +230,44 @@ async def test_nobody_joins_a_flight_that_is_given_less_than_he(deadline, priori
     assert bool(caller.leads) is not joins
     newest, _, _ = desk.board(KEY, deadline=deadline, priority=priority, now=LATER + 4)
     assert not newest.leads, "the next one joins either"
+
+
+class Knows:
+    """A sequence that tells its flight how it ended."""
+
+    def __init__(self, flight) -> None:
+        self.flight = flight
+
+
+async def garbage(end) -> int:
+    """Objects that only the collector can free, after a call whose flight was ended by `end`."""
+    answers = Answers(lambda _: None, 0, 0)
+    gc.collect()
+    gc.disable()
+    try:
+        caller = Caller(time.monotonic() + 10)
+        flight = answers.board(None, caller, 0.0)
+        flight.sequence = Knows(flight)
+        end(answers, caller, flight)
+        del caller, flight
+        return gc.collect()
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda answers, _, flight: answers.fail(flight, "answer"),
+        lambda answers, _, flight: answers.land(flight, "answer", 10),
+        lambda answers, caller, _: answers.leave(caller),
+    ],
+    ids=["fails", "lands", "is left"],
+)
+async def test_a_flight_that_ended_leaves_nothing_to_the_collector(end):
+    assert await garbage(end) == 0
+
+
+async def test_a_flight_that_keeps_its_sequence_is_found_out():
+    """The negative control of the test above."""
+    assert await garbage(lambda *_: None) > 0
