@@ -96,7 +96,8 @@ def test_the_ended_of_a_few_steps_travel_together():
     for _ in range(9):
         ride.tick()
         told.append(len(ride.ended))
-    assert told == [0, 0, 0, 0, 0, 5, 5, 5, 5]
+    wait = lanes.COMPANY_STEPS - 1
+    assert told == [0] * wait + [5] * (9 - wait)
     assert set(ride.ended) == set(ids[:5])
     few = Ride(rows=40)
     few.submit(1, 30)
