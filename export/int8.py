@@ -30,12 +30,13 @@ def quantise(weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """[in, out] -> int8 [in, out] and one float32 scale a column [out], with zero at zero.
 
     No two neighbours in a column are together larger than 128: 255 * 128 < 2**15, so that processors which
-    add pairs of products in 16 bits (vpmaddubsw) stay exact too.
+    add pairs of products in 16 bits (vpmaddubsw) stay exact too. A column so small that its scale would be no
+    normal float is zero.
     """
     size = np.abs(weight)
     pairs = size[:-1] + size[1:] if len(weight) > 1 else size
     scale = np.maximum(size.max(0) / 127, pairs.max(0) / (LARGEST_PAIR - 1))  # rounding may add one
-    scale = np.where(scale > 0, scale, 1.0).astype(np.float32)
+    scale = np.where(scale >= np.finfo(np.float32).tiny, scale, 1.0).astype(np.float32)
     return np.rint(weight / scale).astype(np.int8), scale
 
 
