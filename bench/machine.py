@@ -25,8 +25,16 @@ def describe() -> dict[str, str]:
 
 
 def command_line(arguments: list[str]) -> str:
-    """The command of this run; of a path with folders, alone or after a `=`, its last part alone."""
-    shown = [re.sub(r"(?s)^(--[\w-]+=)?.*/(?=.)", r"\1", word) for word in arguments]
+    """The command of this run; of a path with folders, alone or after a `=`, its last part alone.
+
+    A model is no path: NAME/VERSION is shown as it is.
+    """
+    shown = [
+        word
+        if word.startswith("--model=") or before == "--model"
+        else re.sub(r"(?s)^(--[\w-]+=)?.*/(?=.)", r"\1", word)
+        for before, word in zip(["", *arguments], arguments, strict=False)
+    ]
     return shlex.join(["python", "-m", "bench", *shown])
 
 

@@ -98,9 +98,7 @@ PYTRITON = (
     Row("two engines: calls/s", "h2load.engines2.rps_64", "pytriton2.rps_64"),
 )
 
-NEEDED = frozenset(row.against for row in (*MOSEC, *PYTRITON)) | {
-    row.key for row in ECHOES
-}  # without which their rows say nothing
+NEEDED = frozenset(row.against for row in (*MOSEC, *PYTRITON))  # without which their rows say nothing
 
 
 def _open(name: str) -> tuple[Row, ...]:

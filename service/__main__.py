@@ -1,12 +1,12 @@
 """`python -m service`: reads the settings, brings everything up in order, serves, and drains."""
 
-import gc
 import logging
 import sys
 
 import uvloop
 
 from service import logs
+from service.collector import settle
 from service.errors import StartError
 from service.lifecycle import Stop, drain
 from service.loading import Loader
@@ -43,9 +43,7 @@ async def _serve(settings: Settings) -> int:
         models = await loader.load()
         server = Server(Servicer(models, settings.max_request_seconds), metrics, settings)
         http = metrics.serve(settings.http)
-        gc.collect()
-        gc.set_threshold(4000)  # where hundreds of calls are inside, hundreds of objects are no news
-        gc.freeze()  # what is here now stays: the collector need not look at it again
+        settle()
         listen = await server.start()
     except StartError:
         await loader.stop()

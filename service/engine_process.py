@@ -5,7 +5,6 @@ kills its process takes nobody along. Started by the front as `python -m service
 when the socket closes.
 """
 
-import gc
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from bundle.errors import BundleError
 from bundle.reader import read_bundle
 from service import logs
 from service.channel import Channel
+from service.collector import settle
 from service.decoder import Decoder, DeviceLost
 from service.decoding.search import search_for
 from service.errors import StartError
@@ -67,9 +67,7 @@ class EngineHost:
         """Until the front is gone, or the engine."""
         try:
             engine, express = self._open()
-            gc.collect()
-            gc.set_threshold(4000)  # where hundreds of calls are inside, hundreds of objects are no news
-            gc.freeze()  # what is here now stays: the collector need not look at it again
+            settle()
             watchdog = None if engine.device == "cpu" else Watchdog(self._hang_up)
             run(self._channel, engine, express, self._start.encode_tokens, self._recover, watchdog)
         except (BundleError, StartError) as error:

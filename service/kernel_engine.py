@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bundle.manifest import candidates
+from bundle.manifest import Tensor, candidates
 from bundle.reader import Bundle
 from service import kernels
 from service.decoding.distributions import Distributions
-from service.engine import Array, Engine
+from service.engine import Engine
 from service.kernel_weights import (
     DecoderWeights,
     EncoderWeights,
@@ -24,7 +24,7 @@ from service.kernel_weights import (
     encoder_weights,
     suits,
 )
-from service.kernels import ATTEND, LINEAR, LSTM, SELECT, Operation, Part, Run
+from service.kernels import ATTEND, LINEAR, LSTM, SELECT, Array, Operation, Part, Run, in_lines
 
 
 class _Graphs(NamedTuple):
@@ -84,6 +84,9 @@ class KernelEngine(Engine):
         self._addresses = [self._state_addresses(states) for states in self._states]
         self._largest, self._log_sum = np.zeros((2, rows), np.float32)
 
+    def _array(self, tensor: Tensor) -> Array:
+        return in_lines(super()._array(tensor))
+
     def _state_addresses(self, states: dict[str, Array]) -> tuple[Any, Any]:
         """Where h and c of each layer of the decoder lie."""
         layers = range(self._sizes.decoder_layers)
@@ -117,8 +120,8 @@ class KernelEngine(Engine):
         floats = places * (4 * units + size + hidden) + sources * (2 * encoder.layers * size + units + hidden)
         count = 3 * places * size + sources * (2 * units + 2 * size)
         if len(self._floats) < floats or len(self._bytes) < count or len(self._ids) < places:
-            self._floats = np.zeros(max(floats, len(self._floats)), np.float32)
-            self._bytes = np.zeros(max(count, len(self._bytes)), np.uint8)
+            self._floats = in_lines(np.zeros(max(floats, len(self._floats)), np.float32))
+            self._bytes = in_lines(np.zeros(max(count, len(self._bytes)), np.uint8))
             self._ids = np.zeros(max(places, len(self._ids)), np.int64)
             run.floats, run.bytes = _address(self._floats), _address(self._bytes)
             run.ids = _address(self._ids)

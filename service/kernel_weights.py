@@ -13,9 +13,8 @@ import numpy as np
 from bundle.manifest import Architecture
 from bundle.onnx_file import stored_tensors
 from bundle.reader import Bundle
-from service.kernels import Direction, Encoder, Grid, Weights
+from service.kernels import Array, Direction, Encoder, Grid, Weights, in_lines
 
-Array = np.ndarray[Any, Any]
 BLOCK, LANES = 64, 16
 UNIT = np.float32(1 / 127)
 SENTINELS = 2  # hidden units and features that pin the scale of ONNX Runtime's encoder
@@ -94,8 +93,8 @@ def pack(weight: Array, scale: Array, bias: Array | None, zero: int = 128) -> Pa
     padded = np.zeros((inputs, full), np.int8)
     padded[:, :outputs] = weight
     laid = padded.reshape(inputs // 4, 4, full // BLOCK, BLOCK).transpose(2, 0, 3, 1)
-    blocks = np.ascontiguousarray(laid)  # [N / 64, K / 4, 64, 4]
-    start = -zero * padded.astype(np.int32).sum(0, dtype=np.int32)
+    blocks = in_lines(laid)  # [N / 64, K / 4, 64, 4]
+    start = in_lines(-zero * padded.astype(np.int32).sum(0, dtype=np.int32))
     scales = _padded(scale, full)
     biases = None if bias is None else _padded(bias, full)
     arrays = tuple(array for array in (blocks, start, scales, biases) if array is not None)
@@ -112,7 +111,7 @@ def pack(weight: Array, scale: Array, bias: Array | None, zero: int = 128) -> Pa
 def by_units(columns: Array, order: tuple[int, ...] = (0, 1, 2, 3)) -> Array:
     """[..., 4U] gate after gate -> 16 units after 16 units, with their gates i, f, g, o."""
     gates = columns.reshape(*columns.shape[:-1], 4, -1, LANES)[..., list(order), :, :]
-    return np.ascontiguousarray(np.swapaxes(gates, -3, -2)).reshape(columns.shape)
+    return in_lines(np.swapaxes(gates, -3, -2)).reshape(columns.shape)
 
 
 def decoder_weights(bundle: Bundle, file: str) -> DecoderWeights:
@@ -194,7 +193,7 @@ def _encoder_layer(
             scale, zero = _grid(embedding[0, -SENTINELS])
             whole = np.clip(np.rint(embedding / scale), -zero, 255 - zero).astype(np.int32)
             sums = whole[:, :-SENTINELS] @ read[way][:-SENTINELS].astype(np.int32)
-            table = sums.astype(np.float32) * (scale * read_scale[way]) + bias[way]  # [tokens, 4U]
+            table = in_lines(sums.astype(np.float32) * (scale * read_scale[way]) + bias[way])  # [tokens, 4U]
             direction.table = table.ctypes.data
             yield direction, [recurrent, table]
         else:
@@ -231,4 +230,4 @@ def _linear(tensor: Tensors, name: str, inputs: int, outputs: int) -> Packed:
 def _padded(values: Array, size: int) -> Array:
     padded = np.zeros(size, np.float32)
     padded[: len(values)] = values
-    return padded
+    return in_lines(padded)

@@ -11,11 +11,30 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
 FOLDER = Path(__file__).resolve().parent.parent / "build" / "native"
 KINDS = {  # of processor, the best first, and what /proc/cpuinfo must say of it
     "amx": {"amx_tile", "amx_int8", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
     "avx512": {"avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512_vnni"},
 }
+
+
+LINE_BYTES = 64  # of the cache
+
+
+def in_lines(array: Array) -> Array:
+    """A copy that begins with a line of the cache, so that no vector and no row of a tile straddles two.
+
+    Where memory happened to lie otherwise, a step took a quarter longer.
+    """
+    room = np.empty(array.nbytes + LINE_BYTES, np.uint8)
+    first = -room.ctypes.data % LINE_BYTES
+    copy = room[first : first + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
 
 
 class Part(Structure):

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable
 
 from service.decoder import Decoder, DeviceLost
 from service.decoding.search import Search
+from service.least_lengths import LeastLengths
 from service.messages import Ended, News, Progress
 from service.rows import Rows
 from service.sequence import Outcome, Sequence
-from service.waiting import FEW, Waiting
+from service.waiting import Waiting, forget_dead
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Scheduler:
         self._streaming: dict[int, Sequence] = {}
         self._deadlines: list[tuple[float, int]] = []  # of those who run, and of some who ended
         self._limits: dict[int, list[int]] = {}  # by the number of steps after which plain sequences end
-        self._early: dict[int, tuple[Sequence, int]] = {}  # plain ones, and the first step that may end each
+        self._short = LeastLengths()  # of plain sequences
         self._fresh: list[Sequence] = []  # those whose first step comes next
 
     @property
@@ -161,16 +162,13 @@ class Scheduler:
             sequence.started = now
             self._fresh.append(sequence)
             heapq.heappush(self._deadlines, (sequence.deadline, sequence.id))
-            if len(self._deadlines) > 2 * len(self._inside) + FEW:
-                self._deadlines = [entry for entry in self._deadlines if entry[1] in self._inside]
-                heapq.heapify(self._deadlines)
+            forget_dead(self._deadlines, self._inside)
         if sequence.search is not None:
             self._searching[sequence.id] = sequence
         else:
             limit = self._rows.steps + sequence.options.max_length
             self._limits.setdefault(limit, []).append(sequence.id)
-            if sequence.options.min_length:
-                self._early[sequence.id] = sequence, self._rows.steps + sequence.options.min_length
+            self._short.add(sequence, self._rows.steps)
         if sequence.streams:
             self._streaming[sequence.id] = sequence
 
@@ -188,8 +186,7 @@ class Scheduler:
             log.error("a decoder step failed", exc_info=True, extra={"rows": count})
             tokens, scores, broken = self._engine.step_singly(count)
         ran, now = self._engine.run_seconds, self._clock()
-        if self._early:
-            self._put_off_ends(tokens, scores)
+        self._short.put_off_ends(self._engine, self._rows.steps, tokens, scores)
         self._rows.record(tokens, scores)
         self.news.step_rows.append(count)
         self.news.step_seconds.append(ran)
@@ -206,15 +203,6 @@ class Scheduler:
         for sequence in self._streaming.values():
             self._tell(sequence, tokens, scores)
         return ran
-
-    def _put_off_ends(self, tokens: list[int], scores: list[float]) -> None:
-        """Lets those who are too short to emit <E> go on with their next best token."""
-        for sequence, last in list(self._early.values()):
-            if last <= self._rows.steps:
-                del self._early[sequence.id]
-        held = (sequence.rows[0] for sequence, _ in self._early.values())
-        if rows := [row for row in held if tokens[row] == self._engine.end_id]:
-            go_on(self._engine, rows, tokens, scores)
 
     def _retire_plain(self, tokens: list[int]) -> None:
         """Ends the greedy ones that emitted <E>, or as many tokens as they may."""
@@ -303,17 +291,8 @@ class Scheduler:
     def _release(self, sequence: Sequence) -> None:
         self._rows.leave(sequence)
         self._searching.pop(sequence.id, None)
-        self._early.pop(sequence.id, None)
+        self._short.discard(sequence)
         self._streaming.pop(sequence.id, None)
-
-
-def go_on(engine: Decoder, rows: list[int], tokens: list[int], scores: list[float]) -> None:
-    """Gives rows whose best token is <E> the next best one to read, and writes it over what the step said."""
-    said = engine.distributions(rows)
-    for row, best, logs in zip(rows, said.top_tokens, said.top_scores, strict=True):
-        second = best[0] == engine.end_id  # unless the row is poisoned
-        tokens[row], scores[row] = best[second], logs[second]
-    engine.place(rows, rows, [tokens[row] for row in rows])
 
 
 def _not_numbers(scores: list[float]) -> list[int]:

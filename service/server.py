@@ -86,7 +86,8 @@ class Server:
         except RuntimeError as error:
             raise StartError(f"--listen {self._address}: cannot be bound") from error
         await self._server.start()
-        slow_down_pollers()
+        if self.front == "aio":  # the other's thread does it itself
+            slow_down_pollers()
         for name in ("", SERVICE):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         return f"{self._address.rpartition(':')[0]}:{port}"

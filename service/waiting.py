@@ -23,7 +23,7 @@ levels 1.5 s, and so on; even twenty levels apart, nobody who comes 26 s later g
 """
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import count
 from typing import Generic, Protocol, TypeVar
 
@@ -118,7 +118,12 @@ class Waiting(Generic[Q]):
         sequence = self._sequences.pop(number)
         del self._numbers[id(sequence)]
         for heap in (self._by_key, self._by_deadline):
-            if len(heap) > 2 * len(self._sequences) + FEW:
-                heap[:] = [entry for entry in heap if entry[1] in self._sequences]
-                heapq.heapify(heap)
+            forget_dead(heap, self._sequences)
         return sequence
+
+
+def forget_dead(heap: Heap, alive: Mapping[int, object]) -> None:
+    """Takes the dead out of a heap, once they are more than half of it."""
+    if len(heap) > 2 * len(alive) + FEW:
+        heap[:] = [entry for entry in heap if entry[1] in alive]
+        heapq.heapify(heap)

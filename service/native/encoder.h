@@ -42,9 +42,8 @@ typedef struct {
 /* One direction of one layer; `input` [T, D] or NULL, `output` likewise, `exact` the same in float. T: the tokens
  * of all sources, the first ones of each, then the second ones; those at place s begin at starts[s]. */
 static void encode_layer(const Encoder *encoder, const Direction *way, const Run *run, const int64_t *starts,
-                         const uint8_t *input,
-                         uint8_t *output, float *exact, float *hidden, float *cell, float *drive, float *cells,
-                         uint8_t *states) {
+                         const uint8_t *input, uint8_t *output, float *exact, float *hidden, float *cell,
+                         float *drive, float *cells, uint8_t *states) {
   const int64_t units = encoder->units, size = encoder->ways * units, first_unit = way->backwards * units;
   const int64_t sources = run->sources;
   if (input) {

@@ -120,12 +120,28 @@ static void shape_tiles(int64_t rows, int64_t chunk) {
   _tile_loadconfig(&shapes);
 }
 
-static void sums_in_tiles(const Part *parts, int count, int64_t first, const int8_t *weight, int64_t chunk,
-                          int32_t sums[][BLOCK], Due *due, int64_t some) {
+INLINE void clear_tiles(void) {
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
   _tile_zero(3);
+}
+
+/* Tiles `first` and `first` + 1, 0 or 2: sums of 16 rows, side by side. */
+INLINE void store_two(const int first, int32_t *sums) {
+  if (first) {
+    _tile_stored(2, sums, 4 * BLOCK);
+    _tile_stored(3, sums + 16, 4 * BLOCK);
+  } else {
+    _tile_stored(0, sums, 4 * BLOCK);
+    _tile_stored(1, sums + 16, 4 * BLOCK);
+  }
+}
+
+/* Sums of up to 16 rows and a block: four tiles of sums, one of rows. After each chunk `some` rows are finished. */
+static void sums_in_tiles(const Part *parts, int count, int64_t first, const int8_t *weight, int64_t chunk,
+                          int32_t sums[][BLOCK], Due *due, int64_t some) {
+  clear_tiles();
   for (int part = 0; part < count; part++) {
     const int64_t stride = parts[part].stride;
     const uint8_t *from = parts[part].bytes + first * stride, *end = from + parts[part].count;
@@ -142,10 +158,8 @@ static void sums_in_tiles(const Part *parts, int count, int64_t first, const int
       finish_some(due, some);
     }
   }
-  _tile_stored(0, &sums[0][0], 4 * BLOCK);
-  _tile_stored(1, &sums[0][16], 4 * BLOCK);
-  _tile_stored(2, &sums[0][32], 4 * BLOCK);
-  _tile_stored(3, &sums[0][48], 4 * BLOCK);
+  store_two(0, &sums[0][0]);
+  store_two(2, &sums[0][32]);
 }
 
 /* Sums of 32 rows and half a block, for both halves: four tiles of sums, two of rows, two of weights. */
@@ -153,10 +167,7 @@ static void sums_of_two_tiles(const Part *parts, int count, int64_t first, const
                               int32_t sums[][BLOCK], Due *due, int64_t some) {
   for (int half = 0; half < 2; half++) {
     const int8_t *columns = weight + 128 * half;
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    clear_tiles();
     for (int part = 0; part < count; part++) {
       const int64_t stride = parts[part].stride;
       const uint8_t *from = parts[part].bytes + first * stride, *end = from + parts[part].count;
@@ -172,10 +183,8 @@ static void sums_of_two_tiles(const Part *parts, int count, int64_t first, const
         finish_some(due, some);
       }
     }
-    _tile_stored(0, &sums[0][32 * half], 4 * BLOCK);
-    _tile_stored(1, &sums[0][32 * half + 16], 4 * BLOCK);
-    _tile_stored(2, &sums[16][32 * half], 4 * BLOCK);
-    _tile_stored(3, &sums[16][32 * half + 16], 4 * BLOCK);
+    store_two(0, &sums[0][32 * half]);
+    store_two(2, &sums[16][32 * half]);
   }
 }
 
@@ -198,7 +207,7 @@ static void multiply(int64_t rows, const Product *product, Finish *finish, const
   const Part *parts = product->parts;
   const Weights *weights = product->weights;
   const int64_t count = bytes_of(parts, product->count);
-  int32_t sums[2][2 * TILE][BLOCK];
+  _Alignas(64) int32_t sums[2][2 * TILE][BLOCK]; /* a line of the cache each */
   Due due = {.finish = finish, .weights = weights, .more = more};
   int now = 0; /* which of the sums are computed; the others are due */
 #ifdef __AMX_INT8__
@@ -215,7 +224,8 @@ static void multiply(int64_t rows, const Product *product, Finish *finish, const
         const int8_t *weight = weights->weight + block * count * BLOCK;
 #ifdef __AMX_INT8__
         if (some >= FEW && chunk >= 32) {
-          const int64_t lines = some < TILE ? some : TILE, share = (TILE * chunk + count - 1) / count;
+          const int64_t lines = some < TILE ? some : TILE;
+          const int64_t share = (TILE * chunk + count - 1) / count; /* all that are due, over all chunks */
           if (shaped != lines) shape_tiles(shaped = lines, chunk);
           (some > TILE ? sums_of_two_tiles : sums_in_tiles)(parts, product->count, first, weight, chunk, sums[now],
                                                             &due, share);

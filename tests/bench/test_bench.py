@@ -104,6 +104,7 @@ def test_words_are_made_up_the_same_way_each_time() -> None:
         (["--words", "/home/me/my words.tsv", "--seconds", "8"], "--words 'my words.tsv' --seconds 8"),
         (["--words=/home/me/words.tsv", "--seconds=8"], "--words=words.tsv --seconds=8"),
         (["--models", "../mine/models", "--only=echo,unary"], "--models models --only=echo,unary"),
+        (["--model", "g2p-en/1", "--model=g2p-en/3"], "--model g2p-en/1 --model=g2p-en/3"),
     ],
 )
 def test_a_command_is_shown_without_where_things_lie(arguments: list[str], shown: str) -> None:

@@ -117,7 +117,6 @@ async def test_a_reader_who_does_not_read_holds_the_writer_up(serve):
 
 
 async def test_a_reader_who_reads_lets_the_writer_go_on(serve):
-    """The negative control of the test above."""
     channel = await serve(Count=grpc.unary_stream_rpc_method_handler(count))
     call = channel.unary_stream("/test.Test/Count")(b"5000")
     assert len([message async for message in call]) == 5000

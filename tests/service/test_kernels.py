@@ -16,7 +16,7 @@ from service.engine import Engine
 from service.golden import verify
 from service.kernel_engine import KernelEngine
 from service.kernel_weights import Unsuited, by_units, pack, suits
-from service.kernels import FOLDER, KINDS, Kernels
+from service.kernels import FOLDER, KINDS, LINE_BYTES, LSTM, Kernels, in_lines
 from service.opening import open_engine
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -216,3 +216,29 @@ def test_a_row_that_nobody_has_is_stepped_without_harm(best, served: Bundle):
     engine.step(128)
     engine.clear()
     assert verify(served, engine) >= 0
+
+
+def test_a_copy_begins_with_a_line_of_the_cache_and_is_the_same():
+    for size in range(1, 200):
+        array = np.arange(size, dtype=np.int32)
+        copy = in_lines(array)
+        assert copy.ctypes.data % LINE_BYTES == 0 and copy.dtype == array.dtype and (copy == array).all()
+
+
+def test_what_a_step_reads_and_writes_begins_with_lines(best, served: Bundle):
+    engine = KernelEngine(served, "int8", ROWS)
+    decoded(engine, sources_of(served, ROWS), 1)
+    operations = [op for step in engine._steps.values() for op in step.operations if op.kind == LSTM]
+    fields = [
+        address
+        for op in operations
+        for address in (
+            op.cell,
+            op.next_cell,
+            op.hidden,
+            op.weights.weight,
+            op.weights.start,
+            op.weights.scale,
+        )
+    ]
+    assert fields and not any(address % LINE_BYTES for address in fields)
