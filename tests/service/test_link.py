@@ -5,9 +5,10 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
+import uvloop
 
 from service.errors import StartError
-from service.link import Link
+from service.link import MANY, Link
 from service.messages import Abort, Cancel, Ended, Failed, Frames, Item, News, Ready, Submit, ToEngine, frame
 from service.options import Options
 from service.sequence import Outcome
@@ -62,6 +63,26 @@ async def test_items_of_one_turn_travel_together(ends):
     assert await far.heard(1) == [Submit([item(1), item(2)])]
     link.submit(item(3))
     assert await far.heard(1) == [Submit([item(3)])]
+
+
+def test_many_items_do_not_wait_for_the_end_of_the_turn():
+    """On the service's own event loop, which writes when a turn is over unless it is told otherwise."""
+
+    async def submit() -> bytes:
+        ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.setblocking(False)
+        link = Link(ours)
+        await link.open()
+        for number in range(MANY):
+            link.submit(item(number))
+        with theirs:
+            data = theirs.recv(1 << 16)
+            link.close()
+            await asyncio.sleep(0)
+        return data
+
+    assert list(Frames(ToEngine).feed(uvloop.run(submit()))) == [Submit([item(n) for n in range(MANY)])]
 
 
 async def test_nothing_overtakes_an_item(ends):
