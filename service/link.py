@@ -88,7 +88,6 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.WriteTransport, transport)
-        self._transport.set_write_buffer_limits(0)  # written at once, not when the event loop's turn is over
 
     def data_received(self, data: bytes) -> None:
         for message in self._frames.feed(data):
