@@ -39,5 +39,5 @@ case $(uname -m) in
     ;;
   *) echo "no kernels for $(uname -m): ONNX Runtime will decode everything" ;;
 esac
-compile calls "grpc.aio will take the calls, at twice the processor time a call; Debian has what is missing in libgrpc-dev" \
+compile calls "grpc.aio will take the calls, which costs more; Debian has what is missing in libgrpc-dev" \
   -Wl,--disable-new-dtags,-rpath,'$ORIGIN/lib' -o "$folder/new.so" "$here/calls.c" -lgrpc -lgpr -lpthread
