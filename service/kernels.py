@@ -180,9 +180,10 @@ def _declared(library: ctypes.CDLL) -> ctypes.CDLL:
     for name, arguments in {
         "encode": (POINTER(Encoder), POINTER(Run)),
         "step": (POINTER(Operation), number, number, number),
+        "steps": (POINTER(Operation), POINTER(Operation), number, number, number, number, place, place),
         "distributions": (POINTER(Operation), place, number, number, place, place, place),
     }.items():
         function = getattr(library, f"chairlift_{name}")
         function.argtypes, function.restype = arguments, None
-    library.chairlift_prepare.restype = c_int64
+    library.chairlift_prepare.restype = library.chairlift_steps.restype = c_int64
     return library

@@ -14,6 +14,9 @@ class LeastLengths:
     def __init__(self) -> None:
         self._short: dict[int, tuple[Sequence, int]] = {}  # by id; and the number of steps before its end
 
+    def __len__(self) -> int:
+        return len(self._short)
+
     def add(self, sequence: Sequence, steps: int) -> None:
         """A plain sequence starts after so many steps of its scheduler."""
         if sequence.options.min_length:

@@ -20,6 +20,7 @@ from service.waiting import Waiting, forget_dead
 log = logging.getLogger(__name__)
 
 COMPANY, HOLD_STEPS = 8, 2
+FEW_ROWS = 8  # whose steps are over so soon that nobody minds to come a few of them later
 
 
 class Scheduler:
@@ -178,21 +179,29 @@ class Scheduler:
         """One decoder run for everybody; whoever ends leaves his row before the next."""
         count = len(self.running)
         broken: list[int] = []
+        quiet: list[tuple[list[int], list[float]]] = []  # steps before the last, in which nothing happened
         try:
-            tokens, scores = self._engine.step(count)
+            if (most := self._most_steps(count)) > 1:
+                *quiet, (tokens, scores) = self._engine.steps(count, most)
+            else:
+                tokens, scores = self._engine.step(count)
         except DeviceLost:
             raise
         except Exception:
             log.error("a decoder step failed", exc_info=True, extra={"rows": count})
             tokens, scores, broken = self._engine.step_singly(count)
         ran, now = self._engine.run_seconds, self._clock()
+        for step in quiet:
+            self._rows.record(*step)
         self._short.put_off_ends(self._engine, self._rows.steps, tokens, scores)
         self._rows.record(tokens, scores)
-        self.news.step_rows.append(count)
-        self.news.step_seconds.append(ran)
+        steps = len(quiet) + 1
+        self.news.step_rows += [count] * steps
+        self.news.step_seconds += [ran / steps] * steps
         self.news.replays += self._engine.replayed
+        first = now - ran * len(quiet) / steps
         for sequence in self._fresh:
-            sequence.first_token = sequence.first_token or now
+            sequence.first_token = sequence.first_token or first
         self._fresh.clear()
         for row in (*broken, *_not_numbers(scores)):  # such a row is poisoned, its neighbours are not
             if (owner := self.running[row]) is not None:
@@ -203,6 +212,14 @@ class Scheduler:
         for sequence in self._streaming.values():
             self._tell(sequence, tokens, scores)
         return ran
+
+    def _most_steps(self, count: int) -> int:
+        """How many steps there are before anybody but the engine has to look: where few decode, and greedily,
+        a look costs more than a step."""
+        most, steps = self._engine.most_steps, self._rows.steps
+        if most == 1 or count > FEW_ROWS or self.waiting or self._searching or self._streaming or self._short:
+            return 1
+        return next((ahead for ahead in range(1, most) if steps + ahead in self._limits), most)
 
     def _retire_plain(self, tokens: list[int]) -> None:
         """Ends the greedy ones that emitted <E>, or as many tokens as they may."""

@@ -129,6 +129,21 @@ void chairlift_step(const Operation *operations, int64_t count, int64_t first, i
   }
 }
 
+/* Rows 0..rows - 1 through up to `most` steps, by `even` and `odd` operations in turn, until one says `end`. Returns
+ * how many steps that took; what each said goes to tokens and scores [most, rows]. */
+int64_t chairlift_steps(const Operation *even, const Operation *odd, int64_t count, int64_t rows, int64_t most,
+                        int64_t end, int64_t *tokens, float *scores) {
+  for (int64_t step = 0; step < most; step++, tokens += rows, scores += rows) {
+    const Operation *operations = step % 2 ? odd : even, *select = operations + count - 1;
+    chairlift_step(operations, count, 0, rows);
+    memcpy(tokens, select->next_token, rows * sizeof *tokens);
+    memcpy(scores, select->next_score, rows * sizeof *scores);
+    for (int64_t row = 0; row < rows; row++)
+      if (tokens[row] == end) return step + 1;
+  }
+  return most;
+}
+
 /* What the last step said of some rows: every log-probability [M, size], and the best of each [M, best]. */
 void chairlift_distributions(const Operation *op, const int64_t *rows, int64_t count, int64_t best,
                              float *log_probs, int64_t *top_tokens, float *top_scores) {

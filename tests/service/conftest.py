@@ -36,6 +36,7 @@ class CountdownEngine:
     emitted = 20
     run_seconds = 0.0
     replayed = False
+    most_steps = 1
 
     def __init__(self, rows: int = 4) -> None:
         self.rows = rows

@@ -113,6 +113,7 @@ class TableEngine:
     end_id = 0
     run_seconds = 0.0
     replayed = False
+    most_steps = 1
 
     def __init__(self, rows: int, emitted: int = 12, seed: int = 0) -> None:
         self.rows = rows
@@ -132,6 +133,12 @@ class TableEngine:
         found = self.table[self.state[:count]]
         self.token[:count] = found.argmax(1).tolist()
         return self.token[:count], found.max(1).tolist()
+
+    def steps(self, count, most):
+        said = [self.step(count)]
+        while len(said) < most and self.end_id not in said[-1][0]:
+            said.append(self.step(count))
+        return said
 
     def distributions(self, rows):
         return distributions(lambda state: self.table[state], [self.state[row] for row in rows])

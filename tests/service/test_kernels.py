@@ -100,6 +100,22 @@ def test_distributions_and_alignments_are_those_of_the_graphs(kind, served: Bund
             np.testing.assert_allclose(ours.alignments(asked), theirs.alignments(asked), atol=1e-5)
 
 
+def test_steps_in_one_go_are_those_one_by_one(kind, served: Bundle):
+    engine = KernelEngine(served, "int8", ROWS)
+    expected = decoded(engine, sources := sources_of(served, 3), 30)
+    engine.encode(sources, range(3))
+    found: list[tuple[list[int], list[float]]] = []
+    sizes = []
+    while len(found) < 20:
+        said = engine.steps(3, 5)
+        sizes.append(len(said))
+        found += said
+        assert all(engine.end_id not in tokens for tokens, _ in said[:-1])
+        assert len(said) == 5 or engine.end_id in said[-1][0]
+    assert found == expected[: len(found)]
+    assert len(set(sizes)) > 1
+
+
 def test_company_changes_nothing(kind, served: Bundle):
     found = Company(KernelEngine(served, "int8", ROWS), served, sources=40, seed=7).run(600)
     assert (found.other_scores, found.other_tokens) == (0, 0)
