@@ -219,7 +219,10 @@ class Scheduler:
         most, steps = self._engine.most_steps, self._rows.steps
         if most == 1 or count > FEW_ROWS or self.waiting or self._searching or self._streaming or self._short:
             return 1
-        return next((ahead for ahead in range(1, most) if steps + ahead in self._limits), most)
+        for ahead in range(1, most):
+            if any(id_ in self._inside for id_ in self._limits.get(steps + ahead, ())):
+                return ahead
+        return most
 
     def _retire_plain(self, tokens: list[int]) -> None:
         """Ends the greedy ones that emitted <E>, or as many tokens as they may."""
