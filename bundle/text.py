@@ -136,6 +136,7 @@ class TargetText(_Text):
 
     def __init__(self, json_bytes: bytes) -> None:
         super().__init__(json_bytes)
+        self._by_id = dict(enumerate(self.tokens))
         # What two tokens have between them; None: the file's decoder does more than join them.
         decoder = json.loads(json_bytes).get("decoder")
         self._joint = " " if decoder is None else "" if decoder == {"type": "Fuse"} else None
@@ -145,10 +146,14 @@ class TargetText(_Text):
 
         Raises ValueError for ids outside 0..n-1.
         """
-        if ids and not 0 <= min(ids) <= max(ids) < len(self.tokens):
-            raise ValueError(f"token ids {min(ids)}..{max(ids)}; 0..{len(self.tokens) - 1} are allowed")
+        try:
+            spelled = list(map(self._by_id.__getitem__, ids))
+        except KeyError:
+            raise ValueError(
+                f"token ids {min(ids)}..{max(ids)}; 0..{len(self.tokens) - 1} are allowed"
+            ) from None
         if self._joint is not None:
-            return self._joint.join([self.tokens[token_id] for token_id in ids])
+            return self._joint.join(spelled)
         return self._tokenizer.decode(ids, skip_special_tokens=False)
 
 

@@ -3,7 +3,6 @@
 Knows nothing of text or transport. Lives on the event loop alone.
 """
 
-import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -12,7 +11,7 @@ from functools import partial
 
 from service.errors import Draining, Internal, Overloaded
 from service.link import Link
-from service.messages import Abort, Cancel, Ended, Item, News, is_express
+from service.messages import Abort, Batch, Cancel, Ended, News, is_express
 from service.options import Options
 from service.rate import FinishRate
 from service.sequence import Outcome
@@ -101,7 +100,7 @@ class Dispatcher:
         self._max_waiting = max_waiting
         self._heard = heard
         self._crashed = crashed
-        self._ids = itertools.count(1)
+        self._next_id = 1
         self._rate = FinishRate()
         self._closed = False
         self.device = "cpu"  # where the engines decode
@@ -130,7 +129,7 @@ class Dispatcher:
         return sum(engine.rows[lane] for engine in self._engines)
 
     def submit(self, submissions: Sized[Submission]) -> None:
-        """Takes all of a call's sequences, or none of them.
+        """Takes all of a call's sequences, or none of them. They have one deadline and one priority.
 
         Raises Draining, or Overloaded when too many wait or the wait would outlast a deadline.
         """
@@ -147,9 +146,11 @@ class Dispatcher:
             raise Overloaded("QUEUE_FULL", f"the queue is full ({self._max_waiting} sequences)", wait)
         if wait and any(now + wait >= submission.deadline for submission in submissions):
             raise Overloaded("DEADLINE_UNREACHABLE", "the queue is longer than the deadline", wait)
-        for submission in submissions:
-            submission.arrived = now
-            self._send(submission)
+        first = 0
+        for end, submission in enumerate(submissions, 1):
+            if end == len(submissions) or submissions[end].options is not submission.options:
+                self._send(submissions[first:end], now)
+                first = end
 
     def cancel(self, submissions: Iterable[Submission]) -> None:
         """Their callers left: those that have not ended will, within a step."""
@@ -166,24 +167,31 @@ class Dispatcher:
         for engine in self._engines:
             engine.link.send(Abort())
 
-    def _send(self, submission: Submission) -> None:
-        engine = self._engines[0]
-        if len(self._engines) > 1:
-            engine = min(self._engines, key=lambda engine: engine.rows[submission.express])
-        submission.id, submission.engine = next(self._ids), engine
-        engine.submissions[submission.id] = submission
-        engine.rows[submission.express] += submission.options.beam_size
-        engine.link.submit(
-            Item(
-                submission.id,
-                submission.source_ids,
-                submission.options,
-                submission.deadline,
-                submission.arrived,
-                submission.priority,
-                submission.streams,
-            )
-        )
+    def _send(self, submissions: Sized[Submission], now: float) -> None:
+        """Sends sequences of one kind, each to the engine with the fewest rows wanted."""
+        if len(self._engines) == 1:
+            self._send_to(self._engines[0], submissions, now)
+            return
+        lane, more = submissions[0].express, submissions[0].options.beam_size
+        wanted = [engine.rows[lane] for engine in self._engines]
+        shares: list[list[Submission]] = [[] for _ in wanted]
+        for submission in submissions:
+            least = wanted.index(min(wanted))
+            wanted[least] += more
+            shares[least].append(submission)
+        for engine, share in zip(self._engines, shares, strict=True):
+            if share:
+                self._send_to(engine, share, now)
+
+    def _send_to(self, engine: _Engine, submissions: Sized[Submission], now: float) -> None:
+        first, one = self._next_id, submissions[0]
+        self._next_id += len(submissions)
+        for id_, submission in enumerate(submissions, first):
+            submission.id, submission.engine, submission.arrived = id_, engine, now
+            engine.submissions[id_] = submission
+        engine.rows[one.express] += len(submissions) * one.options.beam_size
+        sources = [submission.source_ids for submission in submissions]
+        engine.link.submit(Batch(first, sources, one.options, one.deadline, now, one.priority, one.streams))
 
     def _hear(self, engine: _Engine, news: News) -> None:
         for progress in news.progress:

@@ -24,7 +24,7 @@ from service.decoding.search import search_for
 from service.errors import StartError
 from service.golden import verify
 from service.lanes import Lanes
-from service.messages import Abort, Cancel, Failed, Item, Ready, Start, Submit
+from service.messages import Abort, Batch, Cancel, Failed, Ready, Start, Submit
 from service.opening import AnyEngine, open_beside, open_engine
 from service.scheduler import Scheduler
 from service.sequence import Sequence
@@ -156,7 +156,8 @@ def run(
         for message in messages:
             match message:
                 case Submit():
-                    lanes.submit([_sequence(item, engine.emitted) for item in message.items])
+                    for batch in message.batches:
+                        lanes.submit(_sequences(batch, engine.emitted))
                 case Cancel():
                     lanes.cancel(message.ids)
                 case Abort():
@@ -186,17 +187,21 @@ def _lanes(engine: Decoder, express: Decoder, encode_tokens: int) -> Lanes:
     return Lanes(*(Scheduler(rows, Waiting(), encode_tokens) for rows in (engine, express)))
 
 
-def _sequence(item: Item, emitted: int) -> Sequence:
-    return Sequence(
-        item.id,
-        item.source_ids,
-        item.options,
-        item.deadline,
-        item.arrived,
-        item.priority,
-        item.streams,
-        search_for(item.options, emitted),
-    )
+def _sequences(batch: Batch, emitted: int) -> list[Sequence]:
+    options = batch.options
+    return [
+        Sequence(
+            id_,
+            source_ids,
+            options,
+            batch.deadline,
+            batch.arrived,
+            batch.priority,
+            batch.streams,
+            search_for(options, emitted),
+        )
+        for id_, source_ids in enumerate(batch.sources, batch.first)
+    ]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ loop alone, take a tenth of that. What Prometheus sees is the same.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
@@ -107,3 +107,10 @@ class Observations:
         """Counts a value."""
         self.counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
+
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Counts values."""
+        counts, bounds = self.counts, self._bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            self.sum += value

@@ -9,10 +9,10 @@ from typing import cast
 
 from service.errors import StartError
 from service.messages import (
+    Batch,
     Failed,
     Frames,
     FromEngine,
-    Item,
     News,
     Ready,
     Start,
@@ -22,11 +22,11 @@ from service.messages import (
 )
 
 STOP_SECONDS = 2.0
-MANY = 16  # items that do not wait for others of the same turn: the engine begins while the front goes on
+MANY = 16  # sequences that wait for no others of the same turn: the engine begins while the front goes on
 
 
 class Link(asyncio.Protocol):
-    """Messages to and from one engine. The items of one turn of the event loop travel together."""
+    """Messages to and from one engine. What is submitted in one turn of the event loop travels together."""
 
     def __init__(self, end: socket.socket) -> None:
         self.hear: Callable[[News], None] = lambda _: None
@@ -36,7 +36,8 @@ class Link(asyncio.Protocol):
         self._end = end
         self._frames = Frames(FromEngine)
         self._first: asyncio.Future[Ready | Failed] = asyncio.get_running_loop().create_future()
-        self._items: list[Item] = []
+        self._batches: list[Batch] = []
+        self._held = 0  # sequences in those
         self._transport: asyncio.WriteTransport | None = None
         self._closing = False
 
@@ -57,16 +58,17 @@ class Link(asyncio.Protocol):
         return self._closing
 
     def send(self, message: ToEngine) -> None:
-        """Sends a message at once, after every item submitted so far."""
+        """Sends a message at once, after every sequence submitted so far."""
         self._flush()
         self._write(message)
 
-    def submit(self, item: Item) -> None:
-        """Sends a sequence before the event loop next waits, or once there are many."""
-        if not self._items:
+    def submit(self, batch: Batch) -> None:
+        """Sends sequences before the event loop next waits, or once there are many."""
+        if not self._batches:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._items.append(item)
-        if len(self._items) >= MANY:
+        self._batches.append(batch)
+        self._held += len(batch.sources)
+        if self._held >= MANY:
             self._flush()
 
     def close(self) -> None:
@@ -76,9 +78,9 @@ class Link(asyncio.Protocol):
             self._transport.close()
 
     def _flush(self) -> None:
-        if self._items:
-            items, self._items = self._items, []
-            self._write(Submit(items))
+        if self._batches:
+            batches, self._batches, self._held = self._batches, [], 0
+            self._write(Submit(batches))
 
     def _write(self, message: ToEngine) -> None:
         if self._transport is not None and not self._closing:

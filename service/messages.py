@@ -29,11 +29,11 @@ class Start(Struct, tag=True, array_like=True):
     kernels: bool = True
 
 
-class Item(Struct, array_like=True):
-    """One sequence on its way to an engine."""
+class Batch(Struct, array_like=True):
+    """Sequences on their way to an engine, alike but for their sources. Their ids count up from `first`."""
 
-    id: int
-    source_ids: list[int]
+    first: int
+    sources: list[list[int]]
     options: Options
     deadline: float
     arrived: float
@@ -44,7 +44,7 @@ class Item(Struct, array_like=True):
 class Submit(Struct, tag=True, array_like=True):
     """To an engine: decode these."""
 
-    items: list[Item]
+    batches: list[Batch]
 
 
 class Cancel(Struct, tag=True, array_like=True):

@@ -63,14 +63,13 @@ def _add_hypothesis(
     confidence: float | None,
     asked: pb.DecodingOptions,
 ) -> None:
-    message = generation.hypotheses.add(
-        text=text,
-        token_ids=found.tokens,
-        score=found.score,
-        finish_reason=FINISH_REASONS[found.reason],
-        normalised_score=found.normalised,
-        confidence=confidence,
-    )
+    message = generation.hypotheses.add()
+    message.text = text
+    message.token_ids.extend(found.tokens)
+    message.score, message.normalised_score = found.score, found.normalised
+    message.finish_reason = FINISH_REASONS[found.reason]
+    if confidence is not None:
+        message.confidence = confidence
     if asked.log_probabilities:
         message.log_probabilities.extend(found.scores)
     for best in found.alternatives:

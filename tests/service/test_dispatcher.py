@@ -6,7 +6,7 @@ import pytest
 
 from service.dispatcher import Dispatcher, Submission, express_rows
 from service.errors import Draining, Overloaded
-from service.messages import Abort, Cancel, Ended, Item, News, Progress
+from service.messages import Abort, Batch, Cancel, Ended, News, Progress
 from service.options import Options
 from service.sequence import Outcome
 
@@ -19,11 +19,16 @@ class Wire:
     gave_up = ""
 
     def __init__(self) -> None:
-        self.items: list[Item] = []
+        self.batches: list[Batch] = []
         self.sent: list[object] = []
 
-    def submit(self, item):
-        self.items.append(item)
+    def submit(self, batch):
+        self.batches.append(batch)
+
+    @property
+    def ids(self) -> list[int]:
+        """Of all that was submitted."""
+        return [batch.first + number for batch in self.batches for number in range(len(batch.sources))]
 
     @property
     def cancelled(self) -> list[int]:
@@ -64,18 +69,18 @@ class Desk:
 
     @property
     def load(self) -> list[int]:
-        return [len(wire.items) for wire in self.wires]
+        return [len(wire.ids) for wire in self.wires]
 
 
-def test_an_item_says_all_that_the_engine_needs():
+def test_a_batch_says_all_that_the_engine_needs():
     desk = Desk()
     before = time.monotonic()
     (submission,) = desk.submit(priority=-3, streams=True)
-    (item,) = desk.wires[0].items
-    assert (item.id, item.source_ids, item.options, item.deadline, item.priority, item.streams) == (
-        *(submission.id, [2], Options(9), FAR, -3, True),
+    (batch,) = desk.wires[0].batches
+    assert (batch.first, batch.sources, batch.options, batch.deadline, batch.priority, batch.streams) == (
+        *(submission.id, [[2]], Options(9), FAR, -3, True),
     )
-    assert before <= item.arrived <= time.monotonic()
+    assert before <= batch.arrived <= time.monotonic()
 
 
 def test_rows_first_then_the_queue_then_nothing():
@@ -138,7 +143,7 @@ def test_the_wait_is_counted_in_rows_of_all_engines(engines, rows, beam_size):
     desk = Desk(engines, rows, max_waiting=100)
     desk.submit(engines, beam_size=beam_size)
     for wire in desk.wires:
-        wire.end(*(item.id for item in wire.items), busy=10.0)
+        wire.end(*wire.ids, busy=10.0)
     desk.submit(2 * engines, beam_size=beam_size)  # two have rows, two wait: it is the third that frees ours
     with pytest.raises(Overloaded) as refusal:
         desk.submit(1, deadline=time.monotonic())
@@ -159,7 +164,7 @@ def test_those_with_priority_have_rows_of_their_own():
     assert (desk.dispatcher.running, desk.dispatcher.waiting) == (4, 8)
     with pytest.raises(Overloaded, match="full"):
         desk.submit(1, priority=1)
-    desk.wires[0].end(*(item.id for item in desk.wires[0].items if item.id > 1))
+    desk.wires[0].end(*(id_ for id_ in desk.wires[0].ids if id_ > 1))
     assert (desk.dispatcher.running, desk.dispatcher.waiting, desk.dispatcher.inside) == (0, 0, 0)
 
 
@@ -173,9 +178,9 @@ def test_the_less_loaded_engine_gets_the_next():
     desk.submit(1, beam_size=4)
     desk.submit(5)
     assert desk.load == [2, 4]
-    ids = [item.id for wire in desk.wires for item in wire.items]
+    ids = [id_ for wire in desk.wires for id_ in wire.ids]
     assert sorted(ids) == [1, 2, 3, 4, 5, 6], "each once, under a name of its own"
-    desk.wires[0].end(*(item.id for item in desk.wires[0].items))
+    desk.wires[0].end(*desk.wires[0].ids)
     before = desk.load
     desk.submit(3)
     assert [after - b for after, b in zip(desk.load, before, strict=True)] == [3, 0]

@@ -9,7 +9,7 @@ import uvloop
 
 from service.errors import StartError
 from service.link import MANY, Link
-from service.messages import Abort, Cancel, Ended, Failed, Frames, Item, News, Ready, Submit, ToEngine, frame
+from service.messages import Abort, Batch, Cancel, Ended, Failed, Frames, News, Ready, Submit, ToEngine, frame
 from service.options import Options
 from service.sequence import Outcome
 from tests.service.conftest import until
@@ -52,20 +52,20 @@ async def ends() -> AsyncIterator[tuple[Link, FarEnd]]:
     await asyncio.sleep(0)
 
 
-def item(number: int) -> Item:
-    return Item(number, [2], Options(9), 1.0, 0.5, 0, False)
+def batch(first: int, count: int = 1) -> Batch:
+    return Batch(first, [[2]] * count, Options(9), 1.0, 0.5, 0, False)
 
 
-async def test_items_of_one_turn_travel_together(ends):
+async def test_batches_of_one_turn_travel_together(ends):
     link, far = ends
-    link.submit(item(1))
-    link.submit(item(2))
-    assert await far.heard(1) == [Submit([item(1), item(2)])]
-    link.submit(item(3))
-    assert await far.heard(1) == [Submit([item(3)])]
+    link.submit(batch(1))
+    link.submit(batch(2))
+    assert await far.heard(1) == [Submit([batch(1), batch(2)])]
+    link.submit(batch(3))
+    assert await far.heard(1) == [Submit([batch(3)])]
 
 
-def test_many_items_do_not_wait_for_the_end_of_the_turn():
+def test_many_sequences_do_not_wait_for_the_end_of_the_turn():
     """On the service's own event loop, which writes when a turn is over unless it is told otherwise."""
 
     async def submit() -> bytes:
@@ -74,25 +74,27 @@ def test_many_items_do_not_wait_for_the_end_of_the_turn():
             end.setblocking(False)
         link = Link(ours)
         await link.open()
-        for number in range(MANY):
-            link.submit(item(number))
+        for first in range(0, MANY, 4):
+            link.submit(batch(first, 4))
         with theirs:
             data = theirs.recv(1 << 16)
             link.close()
             await asyncio.sleep(0)
         return data
 
-    assert list(Frames(ToEngine).feed(uvloop.run(submit()))) == [Submit([item(n) for n in range(MANY)])]
+    assert list(Frames(ToEngine).feed(uvloop.run(submit()))) == [
+        Submit([batch(first, 4) for first in range(0, MANY, 4)])
+    ]
 
 
-async def test_nothing_overtakes_an_item(ends):
+async def test_nothing_overtakes_a_sequence(ends):
     """A cancel or an abort that came first would leave it inside for good."""
     link, far = ends
-    link.submit(item(1))
+    link.submit(batch(1))
     link.send(Cancel([1]))
-    link.submit(item(2))
+    link.submit(batch(2))
     link.send(Abort())
-    assert await far.heard(4) == [Submit([item(1)]), Cancel([1]), Submit([item(2)]), Abort()]
+    assert await far.heard(4) == [Submit([batch(1)]), Cancel([1]), Submit([batch(2)]), Abort()]
 
 
 async def test_an_engine_says_whether_it_is_ready(ends):
@@ -133,7 +135,7 @@ async def test_an_end_that_was_not_ours_is_heard_of_once(ends, last):
         far.hang_up()
     await until(lambda: lost)
     assert link.closed and lost == [True]
-    link.submit(item(1))
+    link.submit(batch(1))
     link.send(Cancel([1]))
 
 

@@ -12,12 +12,12 @@ from service.channel import Channel
 from service.hypothesis import Hypothesis
 from service.messages import (
     Abort,
+    Batch,
     Cancel,
     Ended,
     Failed,
     Frames,
     FromEngine,
-    Item,
     News,
     Progress,
     Ready,
@@ -37,7 +37,12 @@ HYPOTHESIS = Hypothesis(
 )
 TO_ENGINE: list[ToEngine] = [
     Start("models/tiny/1", "int8", "auto", 128, 32, 1, 1024),
-    Submit([Item(1, [2, 3, 4], OPTIONS, 1e9, 0.1, -2, True), Item(2, [5], Options(1), 2.5, 0.1, 0, False)]),
+    Submit(
+        [
+            Batch(1, [[2, 3, 4]], OPTIONS, 1e9, 0.1, -2, True),
+            Batch(2, [[5], []], Options(1), 2.5, 0.1, 0, False),
+        ]
+    ),
     Cancel([1, 2**40]),
     Abort(),
 ]
