@@ -1,8 +1,9 @@
 """`python -m bench.opennmt`: how fast training is beside OpenNMT-py's, with the same pairs and sizes.
 
-OpenNMT-py is in an environment of its own, whose interpreter is told: `pip install OpenNMT-py`. A network of
-2 x 256 LSTM units without attention learns from batches of 256 pairs. Tokens are those of sources and targets;
-a second is one of the clock, so nothing else must run.
+OpenNMT-py is in an environment of its own, whose interpreter is told; version 3.5.1 runs with the PyTorch that
+is locked here, though it asks for an older one. A network of 2 x 256 LSTM units without attention learns from
+batches of 256 pairs. Tokens are those of sources and targets; a second is one of the clock, so nothing else
+must run.
 """
 
 import argparse
@@ -58,7 +59,9 @@ def _theirs(lines: Sequence[str], folder: Path, python: str, threads: int) -> fl
         tokens = sorted({token for text in texts for token in text.split()})
         (folder / f"{side}.vocab").write_text("".join(f"{token}\t1\n" for token in tokens), encoding="utf-8")
     settings = {
-        "data": {"pairs": {"path_src": str(folder / "src"), "path_tgt": str(folder / "tgt"), "transforms": []}},
+        "data": {
+            "pairs": {"path_src": str(folder / "src"), "path_tgt": str(folder / "tgt"), "transforms": []}
+        },
         "src_vocab": str(folder / "src.vocab"),
         "tgt_vocab": str(folder / "tgt.vocab"),
         "save_data": str(folder / "data"),
