@@ -136,8 +136,9 @@ def _memory(architecture: Architecture, profile: ProfileName, rows: str) -> tupl
 
 
 def _unit_dtype(profile: ProfileName) -> Dtype:
-    """Of what lies in [-1, 1]: bytes in int8, where 128 means 0 and 1/127 is the scale."""
-    return "uint8" if profile == "int8" else "float32"
+    """Of what lies in [-1, 1]: in int8 bytes, where 128 means 0 and 1/127 is the scale."""
+    dtypes: dict[ProfileName, Dtype] = {"fp32": "float32", "fp16": "float16", "int8": "uint8"}
+    return dtypes[profile]
 
 
 def _check_safe(file: str, model: OnnxFile) -> None:

@@ -72,8 +72,8 @@ _FUNCTION = Schema(
 _TRAINING = Schema("training_info", {1: _ONE, 2: _ONE, 3: _SKIP, 4: _SKIP})
 _DIMENSION = Schema("dimension", {1: _NUMBER, 2: _ONE, 3: _SKIP})
 
-_DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64"}
-_STORED_DTYPES = {1: "float32", 2: "uint8", 3: "int8", 6: "int32", 7: "int64", 10: "float16"}
+_DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 10: "float16"}
+_STORED_DTYPES = _DTYPES | {3: "int8"}
 _DEEPEST_GRAPH = 8
 
 

@@ -20,7 +20,7 @@ Length = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 TensorName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
-Dtype = Literal["float32", "int64", "int32", "uint8"]
+Dtype = Literal["float32", "float16", "int64", "int32", "uint8"]
 ProfileName = Literal["fp32", "int8", "fp16"]
 Cell = Literal["rnn", "lstm", "lstm-peephole", "lstm-coupled", "lstm-peephole-coupled", "gru"]
 Dimension = (

@@ -61,11 +61,19 @@ def test_every_lstm_has_one(manifest: Manifest, cell: str) -> None:
     assert encoder_graph(architecture, "int8").outputs == encoder_graph(manifest.architecture, "int8").outputs
 
 
+def test_fp16_keeps_units_in_half_the_bytes_and_cell_states_in_float32(manifest: Manifest) -> None:
+    decoder = decoder_graph(manifest.architecture, manifest.vocabulary, "fp16")
+    kinds = ["float16", "float16", "float32", "float32"]
+    assert [tensor.dtype for tensor in encoder_graph(manifest.architecture, "fp16").outputs] == kinds
+    assert [tensor.dtype for tensor in decoder.outputs[5:]] == kinds
+    assert decoder.outputs[:5] == manifest.profile("fp32").decoder.outputs[:5]  # what may follow
+
+
 def shapes(tensors: tuple[Tensor, ...]) -> dict[str, tuple[object, ...]]:
     return {tensor.name: (tensor.dtype, *tensor.shape) for tensor in tensors}
 
 
-@pytest.mark.parametrize(("profile", "unit"), [("fp32", "float32"), ("int8", "uint8")])
+@pytest.mark.parametrize(("profile", "unit"), [("fp32", "float32"), ("int8", "uint8"), ("fp16", "float16")])
 def test_what_attention_looks_at_is_memory_and_what_is_fed_back_is_state(
     manifest: Manifest, profile: str, unit: str
 ) -> None:
@@ -84,7 +92,7 @@ def test_what_attention_looks_at_is_memory_and_what_is_fed_back_is_state(
     assert list(written.items())[-1] == ("alignments", ("float32", "R", "S"))
 
 
-@pytest.mark.parametrize(("profile", "unit"), [("fp32", "float32"), ("int8", "uint8")])
+@pytest.mark.parametrize(("profile", "unit"), [("fp32", "float32"), ("int8", "uint8"), ("fp16", "float16")])
 def test_a_summary_for_every_step_is_memory(manifest: Manifest, profile: str, unit: str) -> None:
     architecture = msgspec.structs.replace(
         manifest.architecture, context="every-step", encoder_hidden_size=6, cell="gru"
