@@ -23,7 +23,7 @@ from export.card import make_card, with_calibration
 from export.cascade import fit_cascade, score_cascade
 from export.golden import choose_golden, tolerance_of
 from export.parity import ParityError
-from export.profiles import PROFILES, Exported, export_profile
+from export.profiles import ARITHMETIC, PROFILES, Exported, export_profile
 from export.samples import sample_texts
 from export.scores import score_profile
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
@@ -72,7 +72,8 @@ def _parser() -> argparse.ArgumentParser:
         type=_profiles,
         default=PROFILES,
         metavar="NAMES",
-        help=f"numeric profiles, the default one first (default: {','.join(PROFILES)})",
+        help=f"of {', '.join(ARITHMETIC)}: the numeric profiles, the default one first "
+        f"(default: {','.join(PROFILES)})",
     )
     parser.add_argument(
         "--score", type=Path, help="pairs to score the other profiles than fp32 on, for the model card"
@@ -102,8 +103,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _profiles(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(text.split(",")))
-    if unknown := [name for name in names if name not in PROFILES]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: {', '.join(PROFILES)} are allowed")
+    if unknown := [name for name in names if name not in ARITHMETIC]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: {', '.join(ARITHMETIC)} are allowed")
     return names
 
 

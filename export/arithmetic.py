@@ -1,6 +1,7 @@
 """How a profile multiplies: one description of the network serves them all. Here: float32.
 
-A unit is a tensor that lies in [-1, 1], as the profile keeps it: float32 here, bytes in export/int8.py.
+A unit is a tensor that lies in [-1, 1], as the profile keeps it: float32 here, bytes in export/int8.py,
+float16 in export/fp16.py.
 Hidden states are units, and so is what is added up of them with weights that sum to 1.
 """
 
@@ -31,7 +32,7 @@ class Float32(GraphBuilder):
 
         With neither, the units may have more axes than two.
         """
-        x, factor = self.joined(parts, output), self.weight(f"{output}.weight", weight)
+        x, factor = self.joined(parts, output), self.float_weight(f"{output}.weight", weight)
         if bias is not None:
             plus = self.weight(f"{output}.bias", bias)
         return self.add("Gemm" if plus else "MatMul", [x, factor, *([plus] if plus else [])], output)
@@ -42,7 +43,11 @@ class Float32(GraphBuilder):
 
     def table(self, name: str, rows: np.ndarray) -> str:
         """Rows to be looked up, in float32."""
-        return self.weight(name, rows)
+        return self.float_weight(name, rows)
+
+    def float_weight(self, name: str, values: np.ndarray) -> str:
+        """A weight that is float32 in the graph, as the profile stores it."""
+        return self.weight(name, values)
 
     def bounded_linear(self, x: str, bound: float, layer: nn.Linear, output: str) -> str:
         """The same for float32 [R, in] in [-bound, bound]."""

@@ -1,4 +1,4 @@
-"""One step of a recurrent cell, of primitive operators, in either profile. Formulas: training/cells.py.
+"""One step of a recurrent cell, of primitive operators, in any profile. Formulas: training/cells.py.
 
 Knows nothing of tokens. Letters: R rows, H hidden size, G gates.
 """

@@ -1,4 +1,4 @@
-"""The decoder's graph, one step of it, in either profile.
+"""The decoder's graph, one step of it, in any profile.
 
 Letters: R rows, E embedding, H hidden, D encoder output, G gates, V tokens that can be emitted.
 """

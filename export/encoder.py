@@ -1,4 +1,4 @@
-"""The encoder's graph in either profile: layers over the source, and what the decoder gets of them.
+"""The encoder's graph in any profile: layers over the source, and what the decoder gets of them.
 
 Letters: B batch, S source length, H hidden of the decoder, D encoder output, all directions.
 """

@@ -15,7 +15,6 @@ Letters: R rows, H hidden.
 from collections.abc import Sequence
 
 import numpy as np
-from onnx import TensorProto
 from torch import nn
 
 from bundle.values import ProfileName
@@ -63,9 +62,8 @@ class Int8(Float32):
         )
 
     def table(self, name: str, rows: np.ndarray) -> str:
-        """Stored in half as many bytes; the runtime turns them into float32 once, when it loads the graph."""
-        half = self.weight(f"{name}.half", rows.astype(np.float16))
-        return self.add("Cast", [half], name, to=TensorProto.FLOAT)
+        """Stored in half as many bytes."""
+        return self.halved(name, rows)
 
     def bounded_linear(self, x: str, bound: float, layer: nn.Linear, output: str) -> str:
         """A coarse byte, and a fine one of what it left."""

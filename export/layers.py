@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from export.arithmetic import Float32
 from export.gates import Weights, operator_of, operator_order, operator_peephole, weights_of
 from export.onnx_graph import GraphBuilder
 from training.model import Encoder
@@ -20,7 +21,7 @@ class Encoded(NamedTuple):
     states: list[list[str]]  # of each layer, after a row's last token: h, and in an LSTM c, each [B, D]
 
 
-def add_layers(graph: GraphBuilder, encoder: Encoder, needs_outputs: bool) -> Encoded:
+def add_layers(graph: Float32, encoder: Encoder, needs_outputs: bool) -> Encoded:
     """source [B, S], lengths [B] -> what all the layers made of it."""
     recurrent = encoder.recurrent
     accompanied = operator_of(recurrent.cell)[0] == "RNN"
@@ -54,19 +55,19 @@ def _without_last(graph: GraphBuilder, x: str, axis: int) -> str:
     return graph.add("Slice", [x, *names], f"{x}.own")
 
 
-def look_up(graph: GraphBuilder, embedding: np.ndarray, source: str = "source") -> str:
+def look_up(graph: Float32, embedding: np.ndarray, source: str = "source") -> str:
     """source [B, S] -> [S, B, E]."""
     time_first = graph.add("Transpose", [source], "source_by_time", perm=[1, 0])  # [S, B]
-    return graph.add("Gather", [graph.weight("embedding", embedding), time_first], "embedded")
+    return graph.add("Gather", [graph.float_weight("embedding", embedding), time_first], "embedded")
 
 
 def _add_layer(
-    graph: GraphBuilder, recurrent: Recurrent, layer: int, x: str, lengths: str, needs_outputs: bool
+    graph: Float32, recurrent: Recurrent, layer: int, x: str, lengths: str, needs_outputs: bool
 ) -> tuple[str, list[str]]:
     """[S, B, in] -> outputs [S, B, D] where needed, last states [B, D] each."""
     name, ways = f"layer_{layer}", [weights_of(recurrent, layer, way) for way in recurrent.ways]
     weights = [
-        graph.weight(f"{name}.{key}", np.stack(values))
+        graph.float_weight(f"{name}.{key}", np.stack(values))
         for key, values in {
             "W": [operator_order(way.cell, way.read).T for way in ways],
             "R": [operator_order(way.cell, way.back).T for way in ways],

@@ -15,6 +15,7 @@ CONTRIBUTED = "com.microsoft"  # ONNX Runtime's own operators
 CONTRIBUTED_OPERATORS = {"DynamicQuantizeLSTM", "MatMulIntegerToFloat"}
 ELEMENT_TYPES = {
     "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
     "int64": TensorProto.INT64,
     "int32": TensorProto.INT32,
     "uint8": TensorProto.UINT8,
@@ -34,6 +35,11 @@ class GraphBuilder:
         tensor = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
         assert self._weights.setdefault(name, tensor) == tensor, f"{name} is two things"
         return name
+
+    def halved(self, name: str, values: np.ndarray) -> str:
+        """A float32 constant that is stored as float16: the runtime converts it when it loads the graph."""
+        half = self.weight(f"{name}.half", values.astype(np.float16))
+        return self.add("Cast", [half], name, to=TensorProto.FLOAT)
 
     def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
         """A node with one output."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from export.arithmetic import Float32
 from export.gates import Weights, operator_order, weights_of
 from export.int8 import quantise
 from export.layers import (
@@ -28,7 +29,7 @@ from training.model import Encoder
 from training.recurrent import Recurrent
 
 
-def add_quantised_layers(graph: GraphBuilder, encoder: Encoder, needs_outputs: bool) -> Encoded:
+def add_quantised_layers(graph: Float32, encoder: Encoder, needs_outputs: bool) -> Encoded:
     """source [B, S], lengths [B] -> what all the layers made of it. For LSTMs of every kind."""
     recurrent = encoder.recurrent
     table = encoder.embedding.weight.detach().cpu().numpy()

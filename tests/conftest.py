@@ -72,6 +72,15 @@ def tiny_models(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="session")
+def every_profile(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model repository that holds tiny/1 in fp16 too."""
+    repository = tmp_path_factory.mktemp("models")
+    chosen = ["--name", "tiny", "--version", "1", "--profiles", "int8,fp32,fp16"]
+    assert export([str(tiny_run), *chosen, "--to", str(repository)]) == 0
+    return repository
+
+
+@pytest.fixture(scope="session")
 def tiny_bundle(tiny_models: Path) -> Path:
     """The folder of tiny/1."""
     return tiny_models / "tiny" / "1"

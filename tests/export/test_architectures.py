@@ -21,7 +21,7 @@ from training.model import Seq2Seq
 from training.recipe import Model
 
 LIMITS = Limits(max_source_length=15, max_target_length=12)
-PROFILES: tuple[ProfileName, ...] = ("fp32", "int8")
+PROFILES: tuple[ProfileName, ...] = ("fp32", "int8", "fp16")
 
 
 def prove(model: Seq2Seq, architecture: Architecture, profile: ProfileName, sources: int) -> list[Answer]:
@@ -101,6 +101,10 @@ def test_a_profile_says_what_it_computes_otherwise(cell):
         "attention in float32",
     ]
     assert f"no {cell} operator" in notes["int8"][0]
+    assert [note.partition(":")[0] for note in notes["fp16"]] == [
+        "encoder's layers in float32, their weights stored in float16",
+        "attention in float32",
+    ]
 
 
 def node_of(model: onnx.ModelProto, output: str) -> onnx.NodeProto:

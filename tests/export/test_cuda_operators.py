@@ -1,10 +1,11 @@
-"""No fp32 graph asks for what would leave a GPU for the CPU: an operator without a kernel, a shape."""
+"""No fp32 or fp16 graph asks for what would leave a GPU for the CPU: an operator it lacks, a shape."""
 
 import onnx
 import pytest
 
 from tests.export.shapes import SHAPES, SIZES, graphs_of, network
 
+PROFILES = ["fp32", "fp16"]
 LOOKS = [
     {},
     {"attention": "additive", "input_feeding": True},
@@ -26,14 +27,16 @@ def operators(graph: bytes) -> set[str]:
 
 @pytest.mark.parametrize("look", LOOKS, ids=str)
 @pytest.mark.parametrize("cell", ["rnn", "lstm", "gru", "lstm-peephole-coupled"])
-def test_every_operator_runs_on_cuda(cell, look):
-    encoder, decoder = graphs_of("fp32", *network(SHAPES[-1], SIZES[0], cell=cell, **look))
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_operator_runs_on_cuda(profile, cell, look):
+    encoder, decoder = graphs_of(profile, *network(SHAPES[-1], SIZES[0], cell=cell, **look))
     assert operators(encoder) | operators(decoder) <= ON_CUDA
 
 
-def test_a_step_has_no_operator_of_a_whole_layer():
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_step_has_no_operator_of_a_whole_layer(profile):
     """A captured graph bears none: the cell is made of primitives."""
-    _, decoder = graphs_of("fp32", *network(SHAPES[-1], SIZES[0], attention="general"))
+    _, decoder = graphs_of(profile, *network(SHAPES[-1], SIZES[0], attention="general"))
     assert not operators(decoder) & {"GRU", "LSTM", "RNN"}
 
 

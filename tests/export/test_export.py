@@ -89,13 +89,18 @@ def test_version_is_never_overwritten(
 
 def test_profiles_are_chosen_and_the_first_is_the_default(tiny_run: Path, tmp_path: Path) -> None:
     found = {}
-    for names in ("fp32", "int8", "fp32,int8,fp32"):
+    for names in ("fp32", "int8", "fp32,int8,fp32", "fp32,fp16"):
         repository = tmp_path / names
         assert main([*arguments(tiny_run, repository), "--profiles", names]) == 0
         manifest = read_bundle(repository / "tiny" / "1").manifest
         found[names] = [profile.name for profile in manifest.profiles]
         assert manifest.profile("").name == found[names][0]
-    assert found == {"fp32": ["fp32"], "int8": ["int8"], "fp32,int8,fp32": ["fp32", "int8"]}
+    assert found == {
+        "fp32": ["fp32"],
+        "int8": ["int8"],
+        "fp32,int8,fp32": ["fp32", "int8"],
+        "fp32,fp16": ["fp32", "fp16"],
+    }
 
 
 def test_an_unknown_profile_is_refused(
@@ -103,7 +108,7 @@ def test_an_unknown_profile_is_refused(
 ) -> None:
     with pytest.raises(SystemExit):
         main([*arguments(tiny_run, tmp_path), "--profiles", "fp32,fp8"])
-    assert "'fp8': int8, fp32 are allowed" in capsys.readouterr().err
+    assert "'fp8': int8, fp32, fp16 are allowed" in capsys.readouterr().err
 
 
 def test_golden_cases_are_those_that_every_profile_gives(tiny_models: Path) -> None:
