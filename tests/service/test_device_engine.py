@@ -4,6 +4,7 @@ A captured graph is stood in for by a session that does what CUDA graphs do.
 """
 
 import random
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -12,7 +13,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from bench.invariance import Company
 from bundle.manifest import Tensor
-from bundle.reader import Bundle
+from bundle.reader import Bundle, read_bundle
 from service import golden, row_graphs
 from service.decoder import DeviceLost
 from service.device_engine import DeviceEngine
@@ -25,18 +26,25 @@ from tests.service.test_engine import STEPS, some_sources
 from tests.service.test_engine import decode as decode_steps
 from tests.service.test_invariance import decode, some_options
 
-PROFILES = ["fp32", "int8"]
+PROFILES = ["fp32", "int8", "fp16"]
 ROWS = 24
 LOOKS = ["general", "additive-fed", "every-step"]
 TENSORS = [
     Tensor(name="h_0", dtype="uint8", shape=("B", 4)),
+    Tensor(name="h_1", dtype="float16", shape=("B", 4)),
     Tensor(name="keys", dtype="float32", shape=("B", "S", 4)),
 ]
 
 
+@pytest.fixture(scope="module")
+def bundle(every_profile: Path) -> Bundle:
+    """tiny/1 in every profile."""
+    return read_bundle(every_profile / "tiny" / "1")
+
+
 def looking(factory, look: str) -> Bundle:
     """A bundle whose decoder looks at the source in some way, of one layer in, two out."""
-    return exported(factory.getbasetemp(), ("lstm", look, 2))[0]
+    return exported(factory.getbasetemp(), ("lstm", look, 2), profiles=",".join(PROFILES))[0]
 
 
 def warm(bundle: Bundle, profile: str, rows: int = ROWS) -> DeviceEngine:
@@ -278,13 +286,13 @@ def test_row_graphs_are_sound(build):
 
 
 def test_a_resize_graph_is_sound():
-    onnx.checker.check_model(onnx.load_from_string(row_graphs.resize_graph(TENSORS[1:])), full_check=True)
+    onnx.checker.check_model(onnx.load_from_string(row_graphs.resize_graph(TENSORS[2:])), full_check=True)
 
 
 def test_row_graphs_hold_nothing_that_cuda_lacks():
     """Operators that have CUDA kernels, and none that reads shapes on the CPU."""
     graphs = [build(TENSORS) for build in (row_graphs.place_graph, row_graphs.enter_graph)]
-    graphs += [row_graphs.pick_graph(TENSORS), row_graphs.resize_graph(TENSORS[1:])]
+    graphs += [row_graphs.pick_graph(TENSORS), row_graphs.resize_graph(TENSORS[2:])]
     operators = {node.op_type for graph in graphs for node in onnx.load_from_string(graph).graph.node}
     assert operators == {"Gather", "Pad", "ScatterND", "Slice", "Unsqueeze"}
 

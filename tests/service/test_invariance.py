@@ -12,7 +12,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from bench import invariance
 from bench.invariance import Company
-from bundle.reader import Bundle
+from bundle.reader import Bundle, read_bundle
 from service.decoding.search import search_for
 from service.engine import Engine
 from service.hypothesis import Hypothesis
@@ -24,15 +24,21 @@ from service.sequence import Outcome, Sequence
 from service.waiting import Waiting
 from tests.service.networks import Kind, exported
 
-PROFILES = ["fp32", "int8"]
+PROFILES = ["fp32", "int8", "fp16"]
 ROWS = 24
 KINDS: list[Kind] = [("lstm", "general", 2), ("gru", "additive-fed", 0)]
+
+
+@pytest.fixture(scope="module")
+def bundle(every_profile: Path) -> Bundle:
+    """tiny/1 in every profile."""
+    return read_bundle(every_profile / "tiny" / "1")
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind[1])
 def attentive(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle with attention. Its sources need memory of two widths."""
-    return exported(tmp_path_factory.getbasetemp(), request.param)[0]
+    return exported(tmp_path_factory.getbasetemp(), request.param, profiles=",".join(PROFILES))[0]
 
 
 def trials(engine: Engine, bundle: Bundle, count: int = 1500):
@@ -138,8 +144,17 @@ def test_a_broken_engine_is_seen(bundle: Bundle, kind):
     assert trials(kind(bundle, "fp32", ROWS), bundle).other_tokens > 0
 
 
-def test_the_program_counts_and_says_so(tiny_bundle: Path, monkeypatch, capsys):
-    arguments = ["--bundle", str(tiny_bundle), "--trials", "50", "--rows", "8", "--sources", "10"]
+def test_the_program_counts_and_says_so(every_profile: Path, monkeypatch, capsys):
+    arguments = [
+        "--bundle",
+        str(every_profile / "tiny" / "1"),
+        "--trials",
+        "50",
+        "--rows",
+        "8",
+        "--sources",
+        "10",
+    ]
     assert invariance.main(arguments) == 0
     lines = capsys.readouterr().out.splitlines()
     assert sorted(line.split()[1] for line in lines) == sorted(PROFILES)

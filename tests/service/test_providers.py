@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bundle.errors import BundleError
-from bundle.reader import Bundle
+from bundle.reader import Bundle, read_bundle
 from service import opening, providers
 from service.device_engine import DeviceEngine
 from service.engine import Engine
@@ -146,6 +146,15 @@ def test_cuda_takes_fp32_unless_told(bundle: Bundle, seeming_gpu):
         open_engine(bundle, "int8", 4, "cuda", 1)
     engine, why = open_engine(bundle, "int8", 4, "auto", 1)
     assert isinstance(engine, Engine) and "int8 does not run" in why
+
+
+def test_fp16_is_decoded_where_it_is_asked_for(every_profile: Path, seeming_gpu):
+    bundle = read_bundle(every_profile / "tiny" / "1")
+    asked, others = open_engine(bundle, "fp16", 4, "cuda", 1), open_engine(bundle, "", 4, "cuda", 1)
+    assert isinstance(asked[0], DeviceEngine) and asked[0].profile.name == "fp16"
+    assert others[0].profile.name == "fp32"
+    assert type(open_engine(bundle, "fp16", 4, "cpu", 1)[0]) is Engine
+    assert open_engine(bundle, "", 4, "cpu", 1)[0].profile.name == "int8"
 
 
 def test_rows_beside_an_engine_are_of_its_kind(bundle: Bundle):
