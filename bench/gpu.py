@@ -165,7 +165,9 @@ def _page(figures: Figures) -> str:
                 "",
                 f"{key}: {found['other_tokens']} of {found['words']:,} words with other tokens than",
             ]
-            lines += [f"the CPU's; largest score difference {found['largest_score_difference']:.2g}."]
+            lines += [
+                f"the CPU's in float32; largest score difference {found['largest_score_difference']:.2g}."
+            ]
     if drills := figures.get("drills"):
         lines += ["", "| drill | promised | kept |", "| --- | --- | --- |"]
         lines += [f"| {name} | {seen['promised']} | {seen['kept']} |" for name, seen in drills.items()]
@@ -173,10 +175,10 @@ def _page(figures: Figures) -> str:
 
 
 def _step_table(figures: Figures) -> list[str]:
-    """Microseconds of a step by size and rows, and the two ratios that matter."""
+    """Microseconds of a step by size, rows and profile, and the two ratios that matter."""
     ways = ("floor", "replay", "step", "binding", "plain", "torch", "torch_graph")
     points = [key[5:-9] for key in figures if key.startswith("step.") and key.endswith(".floor_us")]
-    head = ["H/V, rows", *ways, "replay / floor", "torch / step"]
+    head = ["H/V, rows, profile", *ways, "replay / floor", "torch / step"]
     lines = ["", f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]
     for point in points:
         us = {way: figures[key] for way in ways if (key := f"step.{point}.{way}_us") in figures}

@@ -4,6 +4,8 @@ Random networks of three sizes; nothing of them but their sizes matters. Letters
 H hidden, V tokens, K and N the sides of a weight. Times are medians in microseconds.
 """
 
+import functools
+import itertools
 import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,6 +17,7 @@ from bench.offline import median_us
 from bench.products import shapes
 from bundle.graphs import decoder_graph, encoder_graph
 from bundle.manifest import Architecture, Limits, Profile, Vocabulary
+from bundle.values import ProfileName
 from export.profiles import build_graphs
 from service.device_engine import DeviceEngine
 from service.device_sessions import NO_GRAPH, run_options
@@ -26,14 +29,15 @@ ROWS = (1, 8, 64, 256, 512, 1024, 2048)
 QUICK_SIZES, QUICK_ROWS = ((32, 45),), (1, 6)
 SOURCES = 30  # tokens of a source
 TOP = 8
+DTYPES: dict[ProfileName, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}  # of products
 PLAIN_MOST = 64 << 20  # bytes of a step's outputs, above which nobody would take them all to the host
 Figures = dict[str, float]
 
 
 class RandomBundle:
-    """As much of a bundle as an engine looks at."""
+    """As much of a bundle as an engine looks at, in one profile."""
 
-    def __init__(self, hidden: int, emitted: int) -> None:
+    def __init__(self, hidden: int, emitted: int, profile: ProfileName = "fp32") -> None:
         sizes = Model(embedding_size=hidden // 2, hidden_size=hidden, encoder_layers=2, decoder_layers=2)
         torch.manual_seed(1)
         network = Seq2Seq(SOURCES, emitted + 1, sizes)
@@ -63,12 +67,12 @@ class RandomBundle:
         self.vocabulary = vocabulary
         self.limits = Limits(max_source_length=16, max_target_length=64)
         self._profile = Profile(
-            name="fp32",
+            name=profile,
             score_tolerance=1e-4,
-            encoder=encoder_graph(architecture, "fp32"),
-            decoder=decoder_graph(architecture, vocabulary, "fp32"),
+            encoder=encoder_graph(architecture, profile),
+            decoder=decoder_graph(architecture, vocabulary, profile),
         )
-        encoder, decoder = build_graphs("fp32", network, architecture, vocabulary, 16)
+        encoder, decoder = build_graphs(profile, network, architecture, vocabulary, 16)
         self.decoder = decoder
         self.graphs = {self._profile.encoder.file: encoder, self._profile.decoder.file: decoder}
 
@@ -90,7 +94,7 @@ class TorchStep(torch.nn.Module):
         """token [R], h and c [2, R, H] -> the best token [R], its score, the best few, all scores, state."""
         x, state = self.lstm(self.embedding(token)[None], state)
         logits = self.output(x[0])  # [R, V]
-        every = torch.log_softmax(logits, 1)
+        every = torch.log_softmax(logits, 1, torch.float32)
         scores, tokens = every.topk(min(TOP, every.shape[1]), 1)
         return logits.argmax(1), scores[:, 0], tokens, scores, every, state
 
@@ -100,16 +104,17 @@ def measure_steps(device: str, quick: bool, seconds: float) -> Iterator[Figures]
     torch.set_num_threads(1)
     rates = machine_rates(device, quick)
     yield rates
-    for hidden, emitted in QUICK_SIZES if quick else SIZES:
-        bundle = RandomBundle(hidden, emitted)
-        every = QUICK_ROWS if quick else ROWS
-        engine = DeviceEngine(bundle, "fp32", max(every), device)  # type: ignore[arg-type]
+    every = QUICK_ROWS if quick else ROWS
+    for (hidden, emitted), profile in itertools.product(QUICK_SIZES if quick else SIZES, DTYPES):
+        bundle = RandomBundle(hidden, emitted, profile)
+        engine = DeviceEngine(bundle, profile, max(every), device)  # type: ignore[arg-type]
         sides = shapes(bundle.decoder)
         for rows in every:
-            key = f"2x{hidden}/{emitted}.{rows}"
-            yield {f"step.{key}.floor_us": floor_us(sides, rows, rates)}
+            key = f"2x{hidden}/{emitted}.{rows}.{profile}"
+            torchs = theirs(device, hidden, emitted, rows, DTYPES[profile], seconds)
+            yield {f"step.{key}.floor_us": floor_us(sides, rows, rates, profile)}
             yield {f"step.{key}.{name}_us": us for name, us in ours(engine, bundle, rows, seconds).items()}
-            yield {f"step.{key}.{name}_us": us for name, us in theirs(device, hidden, emitted, rows, seconds)}
+            yield {f"step.{key}.{name}_us": us for name, us in torchs}
         del engine
 
 
@@ -134,11 +139,13 @@ def ours(engine: DeviceEngine, bundle: RandomBundle, rows: int, seconds: float) 
     return found
 
 
-def theirs(device: str, hidden: int, emitted: int, rows: int, seconds: float) -> Iterator[tuple[str, float]]:
+def theirs(
+    device: str, hidden: int, emitted: int, rows: int, dtype: torch.dtype, seconds: float
+) -> Iterator[tuple[str, float]]:
     """PyTorch, as it is and as a CUDA graph; best tokens and scores are read as ours are."""
-    step = TorchStep(hidden, emitted).to(device).eval()
+    step = TorchStep(hidden, emitted).to(device, dtype).eval()
     token = torch.zeros(rows, dtype=torch.int64, device=device)
-    state = tuple(torch.zeros(2, rows, hidden, device=device) for _ in range(2))
+    state = tuple(torch.zeros(2, rows, hidden, device=device, dtype=dtype) for _ in range(2))
 
     def eager() -> None:
         best, score, *_ = step(token, state)
@@ -165,23 +172,23 @@ def theirs(device: str, hidden: int, emitted: int, rows: int, seconds: float) ->
 
 
 def machine_rates(device: str, quick: bool) -> Figures:
-    """What the device does at its best: bytes read and written a second, float32 operations a second."""
+    """What the device does at its best: bytes read and written a second, operations a second by profile."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     size, side = (1 << 20, 256) if quick else (1 << 28, 8192)
     one, other = (torch.ones(size // 4, device=device) for _ in range(2))
-    a, b = (torch.rand(side, side, device=device) for _ in range(2))
-    out = torch.empty(side, side, device=device)
-    return {
-        "rate.bytes_s": 2 * size / _seconds(device, lambda: one.copy_(other)),
-        "rate.flops_s": 2 * side**3 / _seconds(device, lambda: torch.mm(a, b, out=out)),
-    }
+    found = {"rate.bytes_s": 2 * size / _seconds(device, lambda: one.copy_(other))}
+    for profile, dtype in DTYPES.items():
+        a, b, out = (torch.rand(side, side, device=device).to(dtype) for _ in range(3))
+        run = functools.partial(torch.mm, a, b, out=out)
+        found[f"rate.{profile}.flops_s"] = 2 * side**3 / _seconds(device, run)
+    return found
 
 
-def floor_us(sides: list[tuple[int, int]], rows: int, rates: Figures) -> float:
+def floor_us(sides: list[tuple[int, int]], rows: int, rates: Figures, profile: ProfileName) -> float:
     """No step is faster than its products: all read and written once, or all computed, whatever is longer."""
-    size = 4 * sum(k * n + rows * (k + n) for k, n in sides)
+    size = DTYPES[profile].itemsize * sum(k * n + rows * (k + n) for k, n in sides)
     operations = 2 * rows * sum(k * n for k, n in sides)
-    return 1e6 * max(size / rates["rate.bytes_s"], operations / rates["rate.flops_s"])
+    return 1e6 * max(size / rates["rate.bytes_s"], operations / rates[f"rate.{profile}.flops_s"])
 
 
 def _seconds(device: str, work: Callable[[], object]) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import gpu, gpu_answers, gpu_drills
+from bench import gpu, gpu_answers, gpu_drills, gpu_steps
 from bundle.reader import read_bundle
 from service.device_engine import DeviceEngine
 
@@ -18,18 +18,20 @@ def run(tiny_models: Path, to: Path, *parts: str) -> tuple[int, dict]:
     return status, json.loads((to / "gpu.json").read_text())
 
 
-def test_steps_answers_and_batching(tiny_models: Path, tmp_path: Path, capsys):
-    status, figures = run(tiny_models, tmp_path / "gpu", "steps", "batching", "words")
+def test_steps_answers_and_batching(every_profile: Path, tmp_path: Path, capsys):
+    status, figures = run(every_profile, tmp_path / "gpu", "steps", "batching", "words")
     assert status == 0
-    for rows in (1, 6):
-        ways = {key.rpartition(".")[2] for key in figures if key.startswith(f"step.2x32/45.{rows}.")}
+    for point in ("1.fp32", "6.fp32", "1.fp16", "6.fp16"):
+        ways = {key.rpartition(".")[2] for key in figures if key.startswith(f"step.2x32/45.{point}.")}
         assert ways == {f"{way}_us" for way in ("floor", "binding", "replay", "step", "plain", "torch")}
     assert figures["words.fp32"]["words"] == 64
     assert figures["words.fp32"]["other_tokens"] == figures["words.fp32"]["largest_score_difference"] == 0
+    assert figures["words.fp16"]["other_tokens"] <= 2 < 64 == figures["words.fp16"]["words"]
+    assert 0 < figures["words.fp16"]["largest_score_difference"] < 0.1
     assert figures["batching.ratio"] > 0 and 0 < figures["batching.whole.rows_in_use"] < 0.8
     page = (tmp_path / "gpu" / "gpu.md").read_text()
     assert page in capsys.readouterr().out
-    assert "| 2x32/45, 6 |" in page and "0 of 64 words" in page and str(tmp_path) not in page
+    assert "| 2x32/45, 6, fp16 |" in page and "0 of 64 words" in page and str(tmp_path) not in page
 
 
 def test_every_drill_is_kept(tiny_models: Path, tmp_path: Path):
@@ -75,3 +77,12 @@ def test_other_answers_are_counted_and_shown(tiny_bundle: Path):
 def test_a_machine_without_a_gpu_says_so(tmp_path: Path):
     with pytest.raises(SystemExit):
         gpu.main(["--device", "tpu", "--to", str(tmp_path)])
+
+
+def test_the_floor_of_fp16_is_half_of_the_bytes_or_its_own_rate():
+    rates = {"rate.bytes_s": 1e9, "rate.fp32.flops_s": 1e9, "rate.fp16.flops_s": 4e9}
+    few, many = (
+        {p: gpu_steps.floor_us([(64, 256)], rows, rates, p) for p in ("fp32", "fp16")} for rows in (1, 512)
+    )
+    assert few["fp16"] == few["fp32"] / 2
+    assert many["fp16"] == many["fp32"] / 4
