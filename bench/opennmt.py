@@ -1,9 +1,9 @@
 """`python -m bench.opennmt`: how fast training is beside OpenNMT-py's, with the same pairs and sizes.
 
-OpenNMT-py is in an environment of its own, whose interpreter is told; version 3.5.1 runs with the PyTorch that
-is locked here, though it asks for an older one. A network of 2 x 256 LSTM units without attention learns from
-batches of 256 pairs. Tokens are those of sources and targets; a second is one of the clock, so nothing else
-must run.
+OpenNMT-py is in an environment of its own, whose interpreter is told; version 3.5.1 runs with the PyTorch
+that is locked here, though it asks for an older one. A network of 2 x 256 LSTM units without attention learns
+from batches of 256 pairs. Tokens are those of sources and targets; a second is one of the clock, so nothing
+else must run.
 """
 
 import argparse
