@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from service import engine_process
 from service.engine import Engine
 from service.hypothesis import Hypothesis
-from service.least_lengths import go_on
+from service.lengths import go_on
 from service.messages import Ended, News
 from service.sequence import Outcome, Sequence
 from service.waiting import Waiting

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 
 from service.decoder import Decoder, DeviceLost
 from service.decoding.search import Search
-from service.least_lengths import LeastLengths
+from service.lengths import Lengths
 from service.messages import Ended, News, Progress
 from service.rows import Rows
 from service.sequence import Outcome, Sequence
@@ -44,8 +44,7 @@ class Scheduler:
         self._searching: dict[int, Sequence] = {}
         self._streaming: dict[int, Sequence] = {}
         self._deadlines: list[tuple[float, int]] = []  # of those who run, and of some who ended
-        self._limits: dict[int, list[int]] = {}  # by the number of steps after which plain sequences end
-        self._short = LeastLengths()  # of plain sequences
+        self._lengths = Lengths()  # of plain sequences
         self._fresh: list[Sequence] = []  # those whose first step comes next
 
     @property
@@ -167,9 +166,7 @@ class Scheduler:
         if sequence.search is not None:
             self._searching[sequence.id] = sequence
         else:
-            limit = self._rows.steps + sequence.options.max_length
-            self._limits.setdefault(limit, []).append(sequence.id)
-            self._short.add(sequence, self._rows.steps)
+            self._lengths.add(sequence, self._rows.steps)
         if sequence.streams:
             self._streaming[sequence.id] = sequence
 
@@ -193,7 +190,7 @@ class Scheduler:
         ran, now = self._engine.run_seconds, self._clock()
         for step in quiet:
             self._rows.record(*step)
-        self._short.put_off_ends(self._engine, self._rows.steps, tokens, scores)
+        self._lengths.put_off_ends(self._engine, self._rows.steps, tokens, scores)
         self._rows.record(tokens, scores)
         steps = len(quiet) + 1
         self.news.step_rows += [count] * steps
@@ -214,15 +211,14 @@ class Scheduler:
         return ran
 
     def _most_steps(self, count: int) -> int:
-        """How many steps there are before anybody but the engine has to look: where few decode, and greedily,
-        a look costs more than a step."""
-        most, steps = self._engine.most_steps, self._rows.steps
-        if most == 1 or count > FEW_ROWS or self.waiting or self._searching or self._streaming or self._short:
+        """How many steps there are before anybody but the engine has to look.
+
+        More than one where few decode, and greedily: there a look costs as much as a step.
+        """
+        most = self._engine.most_steps
+        if most == 1 or count > FEW_ROWS or self.waiting or self._searching or self._streaming:
             return 1
-        for ahead in range(1, most):
-            if any(id_ in self._inside for id_ in self._limits.get(steps + ahead, ())):
-                return ahead
-        return most
+        return self._lengths.quiet_steps(self._rows.steps, most)
 
     def _retire_plain(self, tokens: list[int]) -> None:
         """Ends the greedy ones that emitted <E>, or as many tokens as they may."""
@@ -232,9 +228,8 @@ class Scheduler:
             owner = self.running[row]
             if owner is not None and owner.search is None:
                 self._end(owner, Outcome.EOS)
-        for id_ in self._limits.pop(self._rows.steps, ()):
-            if (sequence := self._inside.get(id_)) is not None:
-                self._end(sequence, Outcome.LENGTH)
+        for sequence in self._lengths.ending(self._rows.steps):
+            self._end(sequence, Outcome.LENGTH)
 
     def _advance_searches(self) -> None:
         """Lets every search decide what its rows read next; all states move in one go."""
@@ -311,7 +306,7 @@ class Scheduler:
     def _release(self, sequence: Sequence) -> None:
         self._rows.leave(sequence)
         self._searching.pop(sequence.id, None)
-        self._short.discard(sequence)
+        self._lengths.discard(sequence)
         self._streaming.pop(sequence.id, None)
 
 

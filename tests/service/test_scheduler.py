@@ -5,7 +5,7 @@ import pytest
 from service import scheduler as module
 from service.decoding.search import search_for
 from service.hypothesis import Hypothesis
-from service.least_lengths import LeastLengths
+from service.lengths import Lengths
 from service.options import Options, Sampling
 from service.sequence import Outcome
 from tests.service.conftest import CountdownEngine
@@ -185,7 +185,7 @@ def test_a_least_length_needs_no_search_to_be_kept():
 
 def test_a_least_length_that_is_not_kept_is_found_out(monkeypatch):
     """The negative control of the test above."""
-    monkeypatch.setattr(LeastLengths, "put_off_ends", lambda *_: None)
+    monkeypatch.setattr(Lengths, "put_off_ends", lambda *_: None)
     assert hypotheses_of(Options(30, min_length=9)) != hypotheses_of(
         Options(30, min_length=9, loop_repeats=30)
     )
