@@ -100,7 +100,7 @@ class Metrics:
         self.step_seconds = histogram("chairlift_step_seconds", "Duration of a decoder step.", MODEL)
         self.step_overhead = histogram(
             "chairlift_step_overhead_seconds",
-            "What a step takes besides decoder and encoder.",
+            "What a step, or a few in one go, takes besides decoder and encoder.",
             MODEL,
             MICROSECONDS,
         )
