@@ -43,7 +43,7 @@ class Scheduler:
         self._held = 0  # steps for which newcomers have waited for company
         self._searching: dict[int, Sequence] = {}
         self._streaming: dict[int, Sequence] = {}
-        self._deadlines: list[tuple[float, int]] = []  # of those who run, and of some who ended
+        self._deadlines: list[tuple[float, int]] = []  # of those inside, and of some who ended
         self._lengths = Lengths()  # of plain sequences
         self._fresh: list[Sequence] = []  # those whose first step comes next
 
@@ -62,6 +62,7 @@ class Scheduler:
         for sequence in sequences:
             self._inside[sequence.id] = sequence
             self.waiting.push(sequence)
+            heapq.heappush(self._deadlines, (sequence.deadline, sequence.id))
 
     def cancel(self, ids: Iterable[int]) -> None:
         """Ends sequences whose callers left; their rows are free at once. The ended stay as they are."""
@@ -96,12 +97,10 @@ class Scheduler:
 
     def _expire(self, now: float) -> None:
         """Ends those whose time is over, in the queue and in the rows."""
-        for sequence in self.waiting.pop_expired(now):
-            self._end(sequence, Outcome.DEADLINE)
         while self._deadlines and self._deadlines[0][0] <= now:
-            runner = self._inside.get(heapq.heappop(self._deadlines)[1])
-            if runner is not None:
-                self._end(runner, Outcome.DEADLINE)
+            sequence = self._inside.get(heapq.heappop(self._deadlines)[1])
+            if sequence is not None:
+                self._end(sequence, Outcome.DEADLINE)
 
     # Admission
 
@@ -161,8 +160,6 @@ class Scheduler:
         if not sequence.started:
             sequence.started = now
             self._fresh.append(sequence)
-            heapq.heappush(self._deadlines, (sequence.deadline, sequence.id))
-            forget_dead(self._deadlines, self._inside)
         if sequence.search is not None:
             self._searching[sequence.id] = sequence
         else:
@@ -290,6 +287,7 @@ class Scheduler:
         else:
             self.waiting.discard(sequence)
         del self._inside[sequence.id]
+        forget_dead(self._deadlines, self._inside)
         sequence.finish(outcome)
         self.news.ended.append(
             Ended(

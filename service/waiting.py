@@ -1,4 +1,4 @@
-"""The queue of sequences that have no row yet: who is next, and whose time has passed.
+"""The queue of sequences that have no row yet: who is next.
 
 Knows nothing of rows, engines or the clock. Used by one thread.
 
@@ -45,10 +45,10 @@ Heap = list[tuple[float, int]]
 
 
 class Waiting(Generic[Q]):
-    """Sequences by key and by deadline. Each operation takes O(log n), spread over all of them.
+    """Sequences by key. Each operation takes O(log n), spread over all of them.
 
-    A sequence is known by identity. One that leaves stays in a heap as a dead number until it comes to the
-    top, or until more than half of that heap is dead.
+    A sequence is known by identity. One that leaves stays in the heap as a dead number until it comes to the
+    top, or until more than half of the heap is dead.
     """
 
     def __init__(
@@ -60,7 +60,6 @@ class Waiting(Generic[Q]):
         self._numbers: dict[int, int] = {}  # by the identity of a sequence
         self._sequences: dict[int, Q] = {}  # by number: in order of arrival
         self._by_key: Heap = []  # (key, number)
-        self._by_deadline: Heap = []  # (deadline, number)
 
     def __len__(self) -> int:
         return len(self._sequences)
@@ -79,25 +78,14 @@ class Waiting(Generic[Q]):
         self._numbers[id(sequence)] = number
         self._sequences[number] = sequence
         heapq.heappush(self._by_key, (key, number))
-        heapq.heappush(self._by_deadline, (sequence.deadline, number))
 
     def peek(self) -> Q:
         """Who is next. Somebody must be waiting."""
-        return self._sequences[self._top(self._by_key)[1]]
+        return self._sequences[self._top()]
 
     def pop(self) -> Q:
         """Takes out who is next. Somebody must be waiting."""
-        return self._remove(self._top(self._by_key)[1])
-
-    def pop_expired(self, now: float) -> list[Q]:
-        """Takes out those whose deadline has come, the earliest first."""
-        expired = []
-        while self._sequences:
-            deadline, number = self._top(self._by_deadline)
-            if deadline > now:
-                break
-            expired.append(self._remove(number))
-        return expired
+        return self._remove(self._top())
 
     def discard(self, sequence: Q) -> bool:
         """Takes out a sequence whose caller left. False: it was not waiting."""
@@ -107,18 +95,18 @@ class Waiting(Generic[Q]):
         self._remove(number)
         return True
 
-    def _top(self, heap: Heap) -> tuple[float, int]:
-        """The first entry that is alive."""
+    def _top(self) -> int:
+        """The number of the first that is alive."""
         assert self._sequences, "nobody waits"
+        heap = self._by_key
         while heap[0][1] not in self._sequences:
             heapq.heappop(heap)
-        return heap[0]
+        return heap[0][1]
 
     def _remove(self, number: int) -> Q:
         sequence = self._sequences.pop(number)
         del self._numbers[id(sequence)]
-        for heap in (self._by_key, self._by_deadline):
-            forget_dead(heap, self._sequences)
+        forget_dead(self._by_key, self._sequences)
         return sequence
 
 

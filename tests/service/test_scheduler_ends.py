@@ -2,6 +2,7 @@
 
 import pytest
 
+from service import waiting
 from service.options import Options
 from service.sequence import Outcome, Sequence
 from service.waiting import FEW
@@ -189,10 +190,21 @@ def test_the_end_of_a_sequence_is_single():
         sequence.finish(Outcome.CANCELLED)
 
 
-def test_deadlines_of_those_who_ended_are_forgotten():
-    """Far deadlines would else pile up for as long as they are far."""
+def deadlines_left(crowds: int = 20) -> int:
+    """Of those who are gone: far ones would else pile up for as long as they are far."""
     one = Lift(CountdownEngine())
-    for _ in range(20):
+    for _ in range(crowds):
+        one.cancel(*one.ride(*[[9]] * 10))
         one.ride(*[[1]] * 20)
         one.run()
-    assert len(one.scheduler._deadlines) <= 2 * 20 + FEW
+    return len(one.scheduler._deadlines)
+
+
+def test_deadlines_of_those_who_ended_are_forgotten():
+    assert deadlines_left() <= FEW
+
+
+def test_the_detector_sees_deadlines_pile_up(monkeypatch):
+    """Negative control: nothing cleans up."""
+    monkeypatch.setattr(waiting, "FEW", 10**9)
+    assert deadlines_left() == 20 * 30

@@ -35,18 +35,12 @@ class SortedList:
     def key(self, chair: Chair) -> float:
         return min(chair.deadline, chair.arrived + self.longest) - chair.priority * self.aging
 
-    def pop_expired(self, now: float) -> list[Chair]:
-        expired = sorted((c for c in self.waiting if c.deadline <= now), key=lambda c: c.deadline)
-        self.waiting = [c for c in self.waiting if c.deadline > now]
-        return expired
-
 
 ticks = st.integers(0, 8).map(float)  # few values: many ties
 operations = st.one_of(
     st.tuples(st.just("push"), st.integers(-2, 2), ticks, ticks),
     st.tuples(st.just("pop"), st.booleans()),
     st.tuples(st.just("discard"), st.integers(0, 1000)),
-    st.tuples(st.just("expire"), ticks),
 )
 
 
@@ -68,10 +62,6 @@ def test_it_does_what_a_sorted_list_does(steps, longest, aging):
         elif name == "discard" and oracle.waiting:
             gone.append(oracle.waiting.pop(values[0] % len(oracle.waiting)))
             assert queue.discard(gone[-1])
-        elif name == "expire":
-            expired = oracle.pop_expired(values[0])
-            gone += expired
-            assert queue.pop_expired(values[0]) == expired
         assert list(queue) == oracle.waiting
         assert len(queue) == len(oracle.waiting)
         assert not any(queue.discard(chair) for chair in gone)
@@ -134,42 +124,27 @@ def test_short_deadlines_do_not_starve_long_ones():
     assert served_after(3, 0, AGING_SECONDS) == pytest.approx(LONGEST_SECONDS, abs=0.02)
 
 
-def most_entries(leave: str) -> int:
-    """The longest that a heap gets while 1000 come and leave behind two who stay at the tops."""
+def most_entries() -> int:
+    """The longest that the heap gets while 1000 come and leave behind one who stays at the top."""
     queue = Waiting[Chair]()
-    queue.push(Chair(10, deadline=math.inf))  # always next
-    queue.push(Chair(-10, deadline=0.0))  # always the first to expire
+    queue.push(Chair(10, deadline=math.inf))
     most = 0
     for number in range(1, 1001):
         chair = Chair(deadline=float(number))
         queue.push(chair)
-        if leave == "discard":
-            queue.discard(chair)
-        elif leave == "pop":
-            first = queue.pop()
-            assert queue.pop() is chair
-            queue.push(first)
-        else:
-            early, late = queue.pop_expired(number)
-            assert late is chair
-            queue.push(early)
-        most = max(most, len(queue._by_key), len(queue._by_deadline))
+        queue.discard(chair)
+        most = max(most, len(queue._by_key))
     return most
 
 
-LEAVE = ["discard", "pop", "expire"]
+def test_those_who_left_do_not_pile_up():
+    assert most_entries() <= 2 * 2 + FEW + 1
 
 
-@pytest.mark.parametrize("leave", LEAVE)
-def test_those_who_left_do_not_pile_up(leave):
-    assert most_entries(leave) <= 2 * 3 + FEW + 1
-
-
-@pytest.mark.parametrize("leave", LEAVE)
-def test_the_detector_sees_them_pile_up(leave, monkeypatch):
+def test_the_detector_sees_them_pile_up(monkeypatch):
     """Negative control: nothing cleans up."""
     monkeypatch.setattr(waiting, "FEW", 10**9)
-    assert most_entries(leave) > 1000
+    assert most_entries() > 1000
 
 
 def test_misuse_is_noticed():
