@@ -34,6 +34,7 @@ async def serve(make: Callable[[Options], Any]) -> None:
         METHOD: grpc.unary_unary_rpc_method_handler(echo)
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    server.add_registered_method_handlers(SERVICE, handlers)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     print(json.dumps({"message": "ready", "listen": f"127.0.0.1:{port}"}), file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 LIBRARY = Path(__file__).resolve().parent.parent / "build" / "native" / "calls.so"
-LAYOUT = struct.Struct("=QdIIq")  # call, deadline, kind, bytes of the method, bytes of the message
+LAYOUT = struct.Struct("=Qdiiq")  # call, deadline, kind, method, bytes of the message
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -26,12 +26,15 @@ class Kind(IntEnum):
 
 
 class Event(NamedTuple):
-    """Something that happened. `deadline`: on the monotonic clock; `message`: None where there is none."""
+    """Something that happened. `deadline`: on the monotonic clock; `message`: None where there is none.
+
+    `method`: its number among those that the server was opened with; -1: none of them.
+    """
 
     call: int
     deadline: float
     kind: int
-    method: bytes
+    method: int
     message: bytes | None
 
 
@@ -57,7 +60,10 @@ def load() -> Any:
     signatures: dict[str, tuple[Any, Any]] = {
         "open": (
             c_void_p,
-            (c_char_p, POINTER(c_char_p), POINTER(c_int32), c_int64, c_int32, POINTER(c_int32)),
+            (
+                *(c_char_p, POINTER(c_char_p), c_int32, POINTER(c_char_p), POINTER(c_int32), c_int64),
+                *(c_int32, POINTER(c_int32)),
+            ),
         ),
         "start": (c_int32, (c_void_p,)),
         "take": (c_int64, (c_void_p, POINTER(c_void_p))),
@@ -79,12 +85,10 @@ def events(data: bytes) -> Iterator[Event]:
     """The events in what `calls_take` gave."""
     at = 0
     while at < len(data):
-        call, deadline, kind, method_bytes, message_bytes = LAYOUT.unpack_from(data, at)
-        middle = at + LAYOUT.size + method_bytes
-        end = middle + max(0, message_bytes)
-        message = data[middle:end] if message_bytes >= 0 else None
-        yield Event(call, deadline, kind, data[at + LAYOUT.size : middle], message)
-        at = end
+        call, deadline, kind, method, count = LAYOUT.unpack_from(data, at)
+        first = at + LAYOUT.size
+        at = first + max(0, count)
+        yield Event(call, deadline, kind, method, data[first:at] if count >= 0 else None)
 
 
 def text(value: str | bytes) -> Text:

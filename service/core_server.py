@@ -30,14 +30,6 @@ Serialise = Callable[[Any], bytes]
 Options = Sequence[tuple[str, int]]
 
 
-class Asked(grpc.HandlerCallDetails):
-    """Which method is called, as handlers want to hear it."""
-
-    def __init__(self, method: str) -> None:
-        self.method = method
-        self.invocation_metadata = ()
-
-
 class Call:
     """One call, and the context of its handler: of grpc.aio.ServicerContext what ours use.
 
@@ -128,8 +120,8 @@ class CoreServer:
     def __init__(self, library: Any, options: Options) -> None:
         self._library = library
         self._options = options
-        self._handlers: list[grpc.GenericRpcHandler] = []
-        self._found: dict[bytes, Handler] = {}
+        self._names: list[bytes] = []  # of methods, as in `/package.Service/Method`
+        self._handlers: list[Handler] = []  # of the same
         self._calls: dict[int, Call] = {}
         self._tasks: dict[Call, asyncio.Task[None]] = {}
         self._stopping = False
@@ -143,20 +135,23 @@ class CoreServer:
         return len(self._tasks)
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """As grpc.aio."""
-        self._handlers.extend(handlers)
+        """As grpc.aio; whoever calls this also calls `add_registered_method_handlers`, which is enough."""
 
     def add_registered_method_handlers(self, service: str, handlers: dict[str, Handler]) -> None:
-        """As grpc.aio; generated code also calls `add_generic_rpc_handlers`, which is enough."""
+        """As grpc.aio, before the port is bound."""
+        for name, handler in handlers.items():
+            self._names.append(f"/{service}/{name}".encode())
+            self._handlers.append(handler)
 
     def add_insecure_port(self, address: str) -> int:
         """Binds, and returns the port. Raises RuntimeError."""
         count = len(self._options)
+        methods = (c_char_p * len(self._names))(*self._names)
         names = (c_char_p * count)(*(name.encode() for name, _ in self._options))
         values = (c_int32 * count)(*(value for _, value in self._options))
         port = c_int32()
         self._server = self._library.calls_open(
-            address.encode(), names, values, count, POLLER_NICENESS, byref(port)
+            *(address.encode(), methods, len(methods), names, values, count, POLLER_NICENESS, byref(port))
         )
         if not self._server:
             raise RuntimeError(f"{address} cannot be bound")
@@ -204,28 +199,19 @@ class CoreServer:
                 else:
                     call.happened(message)
 
-    def _arrived(self, address: int, deadline: float, method: bytes, message: bytes | None) -> None:
-        handler = self._found.get(method) or self._find(method)
-        if handler is None or message is None:
+    def _arrived(self, address: int, deadline: float, method: int, message: bytes | None) -> None:
+        if method < 0 or message is None:
             call = Call(self._library, self._calls, address, deadline)
-            if handler is None:
+            if method < 0:
                 call.end(grpc.StatusCode.UNIMPLEMENTED, "no such method")
             else:
                 call.end(grpc.StatusCode.INVALID_ARGUMENT, "no message")
             return
+        handler = self._handlers[method]
         call = Call(self._library, self._calls, address, deadline, handler.response_serializer or bytes)
         task = asyncio.get_running_loop().create_task(_serve(call, handler, message))
         self._tasks[call] = task
         task.add_done_callback(lambda _: self._tasks.pop(call))
-
-    def _find(self, method: bytes) -> Handler | None:
-        """The handler of a method, as in `/package.Service/Method`."""
-        asked = Asked(method.decode(errors="replace"))
-        for handlers in self._handlers:
-            if found := handlers.service(asked):
-                self._found[method] = found
-                return found
-        return None
 
 
 async def _serve(call: Call, handler: Handler, message: bytes) -> None:

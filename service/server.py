@@ -70,7 +70,9 @@ class Server:
         self.empty = asyncio.Event()
         self.empty.set()
         self.front, self._server = front(settings.front, OPTIONS)
-        self._server.add_generic_rpc_handlers((self._methods(servicer),))
+        methods = self._methods(servicer)
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+        self._server.add_registered_method_handlers(SERVICE, methods)
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
@@ -117,20 +119,15 @@ class Server:
         self._leaving.set()
         await closing
 
-    def _methods(self, servicer: Servicer) -> grpc.GenericRpcHandler:
+    def _methods(self, servicer: Servicer) -> "dict[str, grpc.RpcMethodHandler[Any, Any]]":
         unary, stream = self._unary, self._stream
-        return grpc.method_handlers_generic_handler(
-            SERVICE,
-            {
-                "Generate": unary("Generate", pb.GenerateRequest, servicer.generate),
-                "GenerateStream": stream(
-                    "GenerateStream", pb.GenerateStreamRequest, servicer.generate_stream
-                ),
-                "Score": unary("Score", pb.ScoreRequest, servicer.score),
-                "ListModels": unary("ListModels", pb.ListModelsRequest, servicer.list_models),
-                "GetModel": unary("GetModel", pb.GetModelRequest, servicer.get_model),
-            },
-        )
+        return {
+            "Generate": unary("Generate", pb.GenerateRequest, servicer.generate),
+            "GenerateStream": stream("GenerateStream", pb.GenerateStreamRequest, servicer.generate_stream),
+            "Score": unary("Score", pb.ScoreRequest, servicer.score),
+            "ListModels": unary("ListModels", pb.ListModelsRequest, servicer.list_models),
+            "GetModel": unary("GetModel", pb.GetModelRequest, servicer.get_model),
+        }
 
     def _unary(self, name: str, request: type[Message], reply: Reply) -> "grpc.RpcMethodHandler[Any, Any]":
         figures = MethodMetrics(self._metrics, "unary", SERVICE, name)

@@ -4,9 +4,10 @@
  * a buffer; an eventfd says that there is something, and whoever reads takes all at once. So a call costs one
  * record, not a wake-up and a turn of the event loop for each of its operations.
  *
- * A call: ARRIVED with its method and first message; READ, each time one more was asked for; SENT, when a message
- * of a stream has left; GONE, if it ended otherwise than by our status. It is freed once Python has ended it
- * (`calls_finish`, `calls_leave`) and the core has completed all that was started.
+ * A call: ARRIVED with its method and first message, for which the core waits where it knows the method; READ, each
+ * time one more was asked for; SENT, when a message of a stream has left; GONE, if it ended otherwise than by our
+ * status. It is freed once Python has ended it (`calls_finish`, `calls_leave`) and the core has completed all that was
+ * started.
  * service/core_server.py is the only user; the structures here and there are the same.
  */
 #include <pthread.h>
@@ -25,17 +26,17 @@
 #include <grpc/support/alloc.h>
 #include <grpc/support/time.h>
 
-#define REQUESTED 64      /* calls that the core may hand over before one is asked for again */
+#define REQUESTED 64      /* calls of a method that the core may hand over before one is asked for again */
 #define KEPT_BYTES 262144 /* of a buffer that was taken */
 
 enum Kind { ARRIVED, READ, SENT, GONE, STOPPED };
 
-/* What Python reads of an event, followed by the method's name, and by the message. */
+/* What Python reads of an event, followed by the message. */
 typedef struct {
   uint64_t call;
   double deadline; /* seconds of the monotonic clock; infinity: none */
-  uint32_t kind;
-  uint32_t method_bytes;
+  int32_t kind;
+  int32_t method;        /* its number among those that were named; -1: none of them */
   int64_t message_bytes; /* -1: none */
 } Event;
 
@@ -61,6 +62,8 @@ typedef struct Server {
   Buffer events, taken;
   int wake; /* an eventfd */
   int niceness;
+  int32_t method_count;
+  void **methods; /* the core's handles, by number */
   int64_t alive; /* calls that are not freed, those asked for included */
 } Server;
 
@@ -68,21 +71,22 @@ typedef struct Call Call;
 
 /* What the core hands back when something that was started is complete. */
 typedef struct {
-  enum { REQUEST, FIRST, NEXT, SEND, CLOSE, FINISH, SHUTDOWN } of;
+  enum { REQUEST, NEXT, SEND, CLOSE, FINISH, SHUTDOWN } of;
   Call *call;
 } Tag;
 
 struct Call {
   Server *server;
   grpc_call *core;
-  grpc_call_details details;
+  int32_t method;
+  grpc_call_details details; /* of a method that was not named */
+  gpr_timespec deadline;     /* of one that was */
   grpc_metadata_array metadata;
   grpc_byte_buffer *message;
-  int known;           /* Python has heard of it */
-  int cancelled, gone; /* what the core says in the end; gone: it did */
-  int greeted;         /* its initial metadata are sent */
-  int holders;         /* Python, and what is not complete */
-  Tag request, first, next, close, send, finish;
+  int cancelled; /* what the core says in the end */
+  int greeted;   /* its initial metadata are sent */
+  int holders;   /* Python, and what is not complete */
+  Tag request, next, close, send, finish;
 };
 
 static void *require(void *memory) {
@@ -99,11 +103,10 @@ static void append(Buffer *buffer, const void *bytes, size_t count) {
   buffer->used += count;
 }
 
-static void tell(Server *server, Event event, grpc_slice method, grpc_byte_buffer *message) {
+static void tell(Server *server, Event event, grpc_byte_buffer *message) {
   pthread_mutex_lock(&server->lock);
   int first = server->events.used == 0;
   append(&server->events, &event, sizeof event);
-  append(&server->events, GRPC_SLICE_START_PTR(method), event.method_bytes);
   if (message) {
     grpc_byte_buffer_reader reader;
     grpc_slice slice;
@@ -124,18 +127,19 @@ static double seconds(gpr_timespec time) {
   return (double)time.tv_sec + 1e-9 * time.tv_nsec;
 }
 
-/* Tells of a call, with the message that it holds; ARRIVED with its method, too. */
+/* Tells of a call, with the message that it holds. From then on Python may ask for the next one, or end the call. */
 static void tell_of(Call *call, enum Kind kind) {
+  grpc_byte_buffer *message = call->message;
   Event event = {
       .call = (uint64_t)(uintptr_t)call,
-      .deadline = seconds(call->details.deadline),
+      .deadline = seconds(call->method < 0 ? call->details.deadline : call->deadline),
       .kind = kind,
-      .method_bytes = kind == ARRIVED ? (uint32_t)GRPC_SLICE_LENGTH(call->details.method) : 0,
-      .message_bytes = call->message ? (int64_t)grpc_byte_buffer_length(call->message) : -1,
+      .method = call->method,
+      .message_bytes = message ? (int64_t)grpc_byte_buffer_length(message) : -1,
   };
-  tell(call->server, event, call->details.method, call->message);
-  if (call->message) grpc_byte_buffer_destroy(call->message);
   call->message = NULL;
+  tell(call->server, event, message);
+  if (message) grpc_byte_buffer_destroy(message);
 }
 
 static void release(Call *call) {
@@ -148,18 +152,23 @@ static void release(Call *call) {
   free(call);
 }
 
-static void request_call(Server *server) {
+static void request_call(Server *server, int32_t method) {
   Call *call = require(calloc(1, sizeof *call));
   call->server = server;
+  call->method = method;
   call->holders = 1;
   __atomic_add_fetch(&server->alive, 1, __ATOMIC_RELAXED);
-  call->request = (Tag){REQUEST, call}, call->first = (Tag){FIRST, call}, call->next = (Tag){NEXT, call};
-  call->close = (Tag){CLOSE, call}, call->send = (Tag){SEND, call}, call->finish = (Tag){FINISH, call};
+  call->request = (Tag){REQUEST, call}, call->next = (Tag){NEXT, call}, call->close = (Tag){CLOSE, call};
+  call->send = (Tag){SEND, call}, call->finish = (Tag){FINISH, call};
   grpc_call_details_init(&call->details);
   grpc_metadata_array_init(&call->metadata);
-  if (grpc_server_request_call(server->core, &call->core, &call->details, &call->metadata, server->queue,
-                               server->queue, &call->request) != GRPC_CALL_OK)
-    release(call);
+  grpc_call_error error =
+      method < 0 ? grpc_server_request_call(server->core, &call->core, &call->details, &call->metadata,
+                                            server->queue, server->queue, &call->request)
+                 : grpc_server_request_registered_call(server->core, server->methods[method], &call->core,
+                                                       &call->deadline, &call->metadata, &call->message,
+                                                       server->queue, server->queue, &call->request);
+  if (error != GRPC_CALL_OK) release(call);
 }
 
 /* Starts operations; false if the core takes none of them. */
@@ -170,15 +179,10 @@ static int start(Call *call, const grpc_op *operations, size_t count, Tag *tag) 
   return taken;
 }
 
-static int start_read(Call *call, Tag *tag) {
-  grpc_op read = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->message};
-  return start(call, &read, 1, tag);
-}
-
 static void arrive(Call *call) {
   grpc_op close = {.op = GRPC_OP_RECV_CLOSE_ON_SERVER, .data.recv_close_on_server.cancelled = &call->cancelled};
   start(call, &close, 1, &call->close);
-  if (!start_read(call, &call->first)) release(call); /* Python never hears of it */
+  tell_of(call, ARRIVED);
 }
 
 /* What the core has completed becomes an event, or the next operation. */
@@ -190,16 +194,9 @@ static void complete(Server *server, Tag *tag, int success) {
         release(call);
         return;
       }
-      request_call(server);
+      request_call(server, call->method);
       arrive(call);
-      return; /* it is Python's now, from FIRST on */
-    case FIRST:
-      call->known = !call->gone;
-      if (call->known)
-        tell_of(call, ARRIVED);
-      else
-        release(call); /* Python never hears of it */
-      break;
+      return;
     case NEXT:
       tell_of(call, READ);
       break;
@@ -207,13 +204,12 @@ static void complete(Server *server, Tag *tag, int success) {
       tell_of(call, SENT);
       break;
     case CLOSE:
-      call->gone = call->cancelled;
-      if (call->gone && call->known) tell_of(call, GONE);
+      if (call->cancelled) tell_of(call, GONE);
       break;
     case FINISH:
       break;
     case SHUTDOWN:
-      tell(server, (Event){0, 0, STOPPED, 0, -1}, grpc_empty_slice(), NULL);
+      tell(server, (Event){0, 0, STOPPED, -1, -1}, NULL);
       free(tag);
       return;
   }
@@ -241,6 +237,7 @@ static int64_t destroy(Server *server) {
   grpc_server_destroy(server->core);
   grpc_completion_queue_destroy(server->queue);
   close(server->wake);
+  free(server->methods);
   free(server->events.bytes);
   free(server->taken.bytes);
   pthread_mutex_destroy(&server->lock);
@@ -256,10 +253,11 @@ void calls_stop(Server *server) {
   grpc_server_shutdown_and_notify(server->core, server->queue, tag);
 }
 
-/* A server that listens at `address`, with the channel arguments `names` and `values`; its thread's priority is
- * `niceness` behind the caller's. Its port goes to `port`. NULL: cannot be bound. */
-Server *calls_open(const char *address, const char *const *names, const int32_t *values, int64_t count,
-                   int32_t niceness, int32_t *port) {
+/* A server of `methods`, as in "/package.Service/Method", that listens at `address`, with the channel arguments `names`
+ * and `values`; its thread's priority is `niceness` behind the caller's. Its port goes to `port`. NULL: cannot be
+ * bound. */
+Server *calls_open(const char *address, const char *const *methods, int32_t method_count, const char *const *names,
+                   const int32_t *values, int64_t count, int32_t niceness, int32_t *port) {
   grpc_arg arguments[count];
   for (int64_t i = 0; i < count; i++)
     arguments[i] = (grpc_arg){GRPC_ARG_INTEGER, (char *)names[i], {.integer = values[i]}};
@@ -272,6 +270,11 @@ Server *calls_open(const char *address, const char *const *names, const int32_t 
   server->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   pthread_mutex_init(&server->lock, NULL);
   grpc_server_register_completion_queue(server->core, server->queue, NULL);
+  server->method_count = method_count;
+  server->methods = require(calloc((size_t)method_count + 1, sizeof *server->methods));
+  for (int32_t i = 0; i < method_count; i++)
+    server->methods[i] =
+        grpc_server_register_method(server->core, methods[i], NULL, GRPC_SRM_PAYLOAD_READ_INITIAL_BYTE_BUFFER, 0);
   grpc_server_credentials *plain = grpc_insecure_server_credentials_create();
   *port = grpc_server_add_http2_port(server->core, address, plain);
   grpc_server_credentials_release(plain);
@@ -286,7 +289,8 @@ Server *calls_open(const char *address, const char *const *names, const int32_t 
 /* Begins to take calls. Returns the descriptor that becomes readable when there are events. */
 int32_t calls_start(Server *server) {
   grpc_server_start(server->core);
-  for (int i = 0; i < REQUESTED; i++) request_call(server);
+  for (int32_t method = -1; method < server->method_count; method++)
+    for (int i = 0; i < REQUESTED; i++) request_call(server, method);
   pthread_create(&server->thread, NULL, serve, server);
   return server->wake;
 }
@@ -310,7 +314,10 @@ int64_t calls_take(Server *server, const uint8_t **bytes) {
 }
 
 /* Asks for one more message; READ follows. False if the call takes no operation any more. */
-int32_t calls_read(Call *call) { return start_read(call, &call->next); }
+int32_t calls_read(Call *call) {
+  grpc_op read = {.op = GRPC_OP_RECV_MESSAGE, .data.recv_message.recv_message = &call->message};
+  return start(call, &read, 1, &call->next);
+}
 
 static grpc_byte_buffer *buffer_of(const uint8_t *bytes, int64_t count) {
   grpc_slice slice = grpc_slice_from_copied_buffer((const char *)bytes, (size_t)count);

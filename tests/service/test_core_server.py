@@ -26,6 +26,7 @@ async def serve() -> AsyncIterator[Open]:
             calls.load(), (("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 1000))
         )
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Test", handlers),))
+        server.add_registered_method_handlers("test.Test", handlers)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         running.append((server, grpc.aio.insecure_channel(f"127.0.0.1:{port}")))
@@ -64,6 +65,8 @@ async def test_an_unknown_method_is_unimplemented(serve):
     channel = await serve(Echo=grpc.unary_unary_rpc_method_handler(echo))
     assert await code_of(channel.unary_unary("/test.Test/Else")(b"")) is Code.UNIMPLEMENTED
     assert await code_of(channel.unary_unary("/\xff")(b"")) is Code.UNIMPLEMENTED
+    silent = channel.stream_stream("/test.Test/Else")()  # nobody waits for a message that may never come
+    assert await silent.code() is Code.UNIMPLEMENTED
 
 
 async def test_a_call_without_a_message_is_the_callers_fault(serve):
@@ -194,6 +197,7 @@ async def test_the_stop_ends_those_who_do_not_end(caplog):
     server = CoreServer(calls.load(), ())
     handlers = {"Wait": grpc.unary_unary_rpc_method_handler(wait)}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Test", handlers),))
+    server.add_registered_method_handlers("test.Test", handlers)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -209,6 +213,7 @@ async def test_the_front_says_when_a_call_was_forgotten(caplog, monkeypatch):
     """The negative control of what the fixtures look for."""
     server = CoreServer(calls.load(), ())
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Test", {}),))
+    server.add_registered_method_handlers("test.Test", {})
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     monkeypatch.setattr(Call, "_ends", lambda _: False)
