@@ -7,6 +7,7 @@ from contextlib import suppress
 from service.messages import Frames, FromEngine, ToEngine, frame
 
 READ_BYTES = 1 << 16
+LINGER_SECONDS = 2.0
 
 
 class Channel:
@@ -20,10 +21,16 @@ class Channel:
         """Sends one message. Raises OSError when the front is gone."""
         self._end.sendall(frame(message))
 
-    def close(self) -> None:
-        """Lets the front hear the end, even where this process cannot end."""
+    def hang_up(self) -> None:
+        """Lets the front hear all that was said, then the end.
+
+        Until it has, what it still says is taken and forgotten: where it cannot write, it reads no further.
+        """
         with suppress(OSError):
-            self._end.shutdown(socket.SHUT_RDWR)
+            self._end.shutdown(socket.SHUT_WR)
+            self._end.settimeout(LINGER_SECONDS)
+            while self._end.recv(READ_BYTES):
+                pass
 
     def receive(self, wait: bool) -> Sequence[ToEngine] | None:
         """What has come by now, or if it may wait, at least one byte's worth. None: the front is gone."""

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 
 from bundle.errors import BundleError
@@ -68,13 +69,16 @@ class EngineHost:
         try:
             engine, express = self._open()
             settle()
-            watchdog = None if engine.device == "cpu" else Watchdog(self._hang_up)
+            hangs = partial(
+                self._give_up, "the device hangs"
+            )  # in another thread, while this one hangs there
+            watchdog = None if engine.device == "cpu" else Watchdog(hangs)
             run(self._channel, engine, express, self._start.encode_tokens, self._recover, watchdog)
         except (BundleError, StartError) as error:
-            self._channel.send(Failed(str(error)))
+            self._give_up(str(error))
         except DeviceLost as error:
             self._has_lost = True
-            self._channel.send(Failed(str(error)))
+            self._give_up(str(error))
         if self._has_lost:
             logging.shutdown()
             os._exit(0)
@@ -124,11 +128,11 @@ class EngineHost:
         except (BundleError, StartError) as error:
             raise lost from error
 
-    def _hang_up(self) -> None:
-        """From the watchdog's thread, while the other one is inside the device for good."""
+    def _give_up(self, reason: str) -> None:
+        """Says why nothing more will come."""
         with suppress(OSError):
-            self._channel.send(Failed("the device hangs"))
-        self._channel.close()
+            self._channel.send(Failed(reason))
+        self._channel.hang_up()
 
 
 Recovery = Callable[[DeviceLost], tuple[Decoder, Decoder]]

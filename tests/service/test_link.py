@@ -2,11 +2,13 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
 import uvloop
 
+from service.channel import Channel
 from service.errors import StartError
 from service.link import MANY, Link
 from service.messages import Abort, Batch, Cancel, Ended, Failed, Frames, News, Ready, Submit, ToEngine, frame
@@ -101,6 +103,38 @@ async def test_an_engine_says_whether_it_is_ready(ends):
     link, far = ends
     far.say(frame(Ready("cpu", 0.5, "")))
     assert await link.ready() == Ready("cpu", 0.5, "")
+
+
+@pytest.mark.parametrize(
+    ("hang_up", "heard"),
+    [(Channel.hang_up, "the device is lost"), (lambda _: None, "")],
+    ids=["ours", "rude"],
+)
+async def test_an_engine_that_gives_up_is_heard_by_a_front_that_is_talking(hang_up, heard):
+    """With a negative control that just closes: the front fails to write, and reads no further."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    link, gone = Link(ours), asyncio.Event()
+    link.lost = gone.set
+    await link.open()
+    channel = Channel(theirs)
+    channel.send(Ready("cpu", 0.5, ""))
+    await link.ready()
+    channel.send(Failed("the device is lost"))
+
+    def end() -> None:
+        hang_up(channel)
+        theirs.close()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    if not heard:
+        ending.join()
+    link.send(Cancel([1]))
+    async with asyncio.timeout(5):
+        await gone.wait()
+    assert link.gave_up == heard
+    await asyncio.to_thread(ending.join)
 
 
 async def test_an_engine_that_cannot_serve_says_why(ends):
