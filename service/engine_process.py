@@ -69,9 +69,7 @@ class EngineHost:
         try:
             engine, express = self._open()
             settle()
-            hangs = partial(
-                self._give_up, "the device hangs"
-            )  # in another thread, while this one hangs there
+            hangs = partial(self._give_up, "the device hangs")  # said from another thread
             watchdog = None if engine.device == "cpu" else Watchdog(hangs)
             run(self._channel, engine, express, self._start.encode_tokens, self._recover, watchdog)
         except (BundleError, StartError) as error:
