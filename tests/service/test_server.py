@@ -426,8 +426,11 @@ async def test_the_ledger_sees_a_call_that_is_not_counted(start):
 
 async def test_a_flood_on_one_connection_is_refused_by_our_queue_alone(start, nobody_is_held):
     """The library would reset or cancel calls long before, at its own defaults."""
-    service = await start(CountdownEngine(), max_waiting=8)
-    asked = [service.ask("abc", seconds=60) for _ in range(3000)]
+    engine = GatedEngine()
+    service = await start(engine, max_waiting=8)
+    asked = [asyncio.ensure_future(service.ask("abc", seconds=60)) for _ in range(3000)]
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)  # it is refused: no step has ended
+    engine.open()
     ended = await asyncio.gather(*asked, return_exceptions=True)
     codes = {error.code() if isinstance(error, grpc.aio.AioRpcError) else Code.OK for error in ended}
     assert codes == {Code.OK, Code.RESOURCE_EXHAUSTED}
