@@ -35,19 +35,28 @@ OURS = {
 PRECISIONS = ("bf16-mixed", "32-true")  # the recipes' own, and the only one that OpenNMT-py has on a CPU
 
 
-def main() -> int:
-    """Trains with both, and prints tokens a second and ratios as JSON."""
-    options = _parser().parse_args()
+def main(arguments: Sequence[str]) -> int:
+    """Trains with both, prints tokens a second and ratios as JSON. Returns the exit status: 1 where one fails."""
+    options = _parser().parse_args(arguments)
     lines = options.pairs.read_text(encoding="utf-8").splitlines()[: BATCH * UPDATES]
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        theirs = _theirs(lines, folder, options.python, options.threads)
-        figures: dict[str, object] = {"opennmt.fp32": theirs}
-        for precision in PRECISIONS:
-            ours = _ours(lines, folder / precision, precision, options.threads)
-            figures |= {f"chairlift.{precision}": ours, f"ratio.{precision}": round(ours / theirs, 2)}
+    try:
+        figures = _compare(lines, options.python, options.threads)
+    except subprocess.CalledProcessError as error:
+        print(f"{error}\n{error.stdout}", file=sys.stderr)
+        return 1
     print(json.dumps(figures | {"threads": options.threads, "machine": describe()}, indent=2))
     return 0
+
+
+def _compare(lines: Sequence[str], python: str, threads: int) -> dict[str, object]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        theirs = _theirs(lines, folder, python, threads)
+        figures: dict[str, object] = {"opennmt.fp32": theirs}
+        for precision in PRECISIONS:
+            ours = _ours(lines, folder / precision, precision, threads)
+            figures |= {f"chairlift.{precision}": ours, f"ratio.{precision}": round(ours / theirs, 2)}
+    return figures
 
 
 def _theirs(lines: Sequence[str], folder: Path, python: str, threads: int) -> float:
@@ -122,4 +131,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -24,19 +24,19 @@ class Decoder(Protocol):
     emitted: int  # V: tokens that can be emitted
     run_seconds: float  # time inside ONNX Runtime or the kernels, of the last encode or step
     replayed: bool  # whether the last step was a captured graph of a device
-    most_steps: int  # that `steps` runs in one go; 1: there is only `step`
 
     def encode(self, sources: Sized[Sized[int]], rows: Sized[int]) -> None:
         """Runs the encoder; source i's state goes to row rows[i], which reads <S> next."""
 
-    def step(self, count: int) -> tuple[list[int], list[float]]:
-        """Runs the decoder on rows 0..count-1: the best next token of each, and its log-probability."""
-
     def steps(self, count: int, most: int) -> list[tuple[list[int], list[float]]]:
-        """As `step`, up to `most` times: what each said. None follows one in which a row emits <E>."""
+        """Runs the decoder on rows 0..count-1, once or up to `most` times: what each step said.
+
+        That is the best next token of each row, and its log-probability. No step follows one in which a row
+        emits <E>.
+        """
 
     def step_singly(self, count: int) -> tuple[list[int], list[float], list[int]]:
-        """As `step`, a row at a time, after a step that threw; then the rows that throw alone."""
+        """One step, a row at a time, after one that threw: what it said, and the rows that throw alone."""
 
     def distributions(self, rows: Sized[int]) -> Distributions:
         """What the last step said of these rows."""

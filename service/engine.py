@@ -32,7 +32,6 @@ class Engine:
     runtime = "onnxruntime"
     held_bytes = 0  # on a device
     replayed = False
-    most_steps = 1
     encoder_batch = 16  # about: a larger run is padded further, a smaller one waits for the weights as long
 
     def __init__(
@@ -117,8 +116,7 @@ class Engine:
         return self._turn(count)
 
     def steps(self, count: int, most: int) -> list[tuple[list[int], list[float]]]:
-        """As `step`, up to `most` times; one, where a step is a run of its own."""
-        assert most > 0
+        """What `step` says, in a list: each step is a run of its own."""
         return [self.step(count)]
 
     def step_singly(self, count: int) -> tuple[list[int], list[float], list[int]]:

@@ -21,6 +21,9 @@ class Engine(Decoder, Protocol):
     device: str
     profile: Profile
 
+    def step(self, count: int) -> tuple[list[int], list[float]]:
+        """Runs the decoder on rows 0..count-1: the best next token of each, and its log-probability."""
+
     def clear(self) -> None:
         """Hears that nobody is in any row."""
 

@@ -20,7 +20,7 @@ from service.waiting import Waiting, forget_dead
 log = logging.getLogger(__name__)
 
 COMPANY, HOLD_STEPS = 8, 2
-FEW_ROWS = 8  # whose steps are over so soon that nobody minds to come a few of them later
+FEW_ROWS, MOST_STEPS = 8, 8  # so many steps of so few rows in one go are over soon enough for a newcomer
 
 
 class Scheduler:
@@ -175,10 +175,7 @@ class Scheduler:
         broken: list[int] = []
         quiet: list[tuple[list[int], list[float]]] = []  # steps before the last, in which nothing happened
         try:
-            if (most := self._most_steps(count)) > 1:
-                *quiet, (tokens, scores) = self._engine.steps(count, most)
-            else:
-                tokens, scores = self._engine.step(count)
+            *quiet, (tokens, scores) = self._engine.steps(count, self._most_steps(count))
         except DeviceLost:
             raise
         except Exception:
@@ -212,10 +209,9 @@ class Scheduler:
 
         More than one where few decode, and greedily: there a look costs as much as a step.
         """
-        most = self._engine.most_steps
-        if most == 1 or count > FEW_ROWS or self.waiting or self._searching or self._streaming:
+        if count > FEW_ROWS or self.waiting or self._searching or self._streaming:
             return 1
-        return self._lengths.quiet_steps(self._rows.steps, most)
+        return self._lengths.quiet_steps(self._rows.steps, MOST_STEPS)
 
     def _retire_plain(self, tokens: list[int]) -> None:
         """Ends the greedy ones that emitted <E>, or as many tokens as they may."""

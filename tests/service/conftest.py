@@ -36,14 +36,13 @@ class CountdownEngine:
     emitted = 20
     run_seconds = 0.0
     replayed = False
-    most_steps = 1
 
     def __init__(self, rows: int = 4) -> None:
         self.rows = rows
         self.left = [0] * rows
         self.source: list[list[int]] = [[]] * rows
         self.encoded: list[list[int]] = []
-        self.steps: list[int] = []
+        self.counts: list[int] = []
 
     def encode(self, sources, rows):
         for row, source in zip(rows, sources, strict=True):
@@ -52,11 +51,14 @@ class CountdownEngine:
             self.encoded.append(list(source))
 
     def step(self, count):
-        self.steps.append(count)
+        self.counts.append(count)
         tokens = self.left[:count]
         self.left[:count] = [max(0, left - 1) for left in tokens]
         self.named = tokens
         return tokens, [-0.5] * count
+
+    def steps(self, count, most):
+        return [self.step(count)]
 
     def step_singly(self, count):
         return *CountdownEngine.step(self, count), []

@@ -113,7 +113,6 @@ class TableEngine:
     end_id = 0
     run_seconds = 0.0
     replayed = False
-    most_steps = 1
 
     def __init__(self, rows: int, emitted: int = 12, seed: int = 0) -> None:
         self.rows = rows

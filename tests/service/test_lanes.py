@@ -39,12 +39,12 @@ def test_a_flood_holds_up_an_express_sequence_by_no_step():
     ride.submit(*[50] * 40)
     ride.tick()
     (urgent,) = ride.submit(3, priority=1)
-    before = len(ride.common.steps)
+    before = len(ride.common.counts)
     for _ in range(4):  # three tokens, and <E>
         ride.tick()
     assert ride.ended[urgent] is Outcome.EOS
-    assert len(ride.common.steps) == before
-    assert ride.express.steps == [1] * 4
+    assert len(ride.common.counts) == before
+    assert ride.express.counts == [1] * 4
 
 
 def flood_of_priority(ride: Ride, ticks: int) -> int:
@@ -52,9 +52,9 @@ def flood_of_priority(ride: Ride, ticks: int) -> int:
     still = longest = 0
     for _ in range(ticks):
         ride.submit(5, 5, priority=10)
-        before = len(ride.common.steps)
+        before = len(ride.common.counts)
         ride.tick()
-        still = 0 if len(ride.common.steps) > before else still + 1
+        still = 0 if len(ride.common.counts) > before else still + 1
         longest = max(longest, still)
     return longest
 

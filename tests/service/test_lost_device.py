@@ -161,7 +161,7 @@ class LosesDevice(CountdownEngine):
     """Its device is lost at the third step."""
 
     def step(self, count):
-        if len(self.steps) == 2:
+        if len(self.counts) == 2:
             raise DeviceLost("a secret of the device")
         return super().step(count)
 

@@ -40,7 +40,7 @@ def test_a_row_is_taken_again_at_the_step_after_it_was_left():
     long, *short = lift.ride([6], [1], [1], [1])
     lift.run()
     assert all(lift.ended[sequence.id].finished <= lift.ended[long.id].finished for sequence in short)
-    assert engine.steps[:6] == [2] * 6  # never an empty row while somebody waited
+    assert engine.counts[:6] == [2] * 6  # never an empty row while somebody waited
 
 
 def test_a_newcomer_takes_the_hole_and_nobody_moves():
@@ -71,7 +71,7 @@ def test_newcomers_join_in_the_middle():
     lift.tick()
     lift.ride([1])
     lift.run()
-    assert engine.steps[:3] == [1, 2, 2]
+    assert engine.counts[:3] == [1, 2, 2]
 
 
 def test_few_newcomers_wait_a_little_for_company(monkeypatch):
@@ -81,18 +81,18 @@ def test_few_newcomers_wait_a_little_for_company(monkeypatch):
     lift = Lift(engine)
     lift.ride([20])
     lift.tick()
-    assert engine.steps == [1], "nobody is held while the lift stands still"
+    assert engine.counts == [1], "nobody is held while the lift stands still"
     lift.ride([20])
     lift.tick(3)
-    assert engine.steps[1:] == [1, 1, 2]
+    assert engine.counts[1:] == [1, 1, 2]
     lift.ride([20], [20], [20])
     lift.tick()
-    assert engine.steps[-1] == 5, "enough for an encoder run"
+    assert engine.counts[-1] == 5, "enough for an encoder run"
     lift.ride([20], [20])
     lift.tick()
     lift.ride([20])
     lift.tick()
-    assert engine.steps[-2:] == [5, 8], "enough for the rows that are free"
+    assert engine.counts[-2:] == [5, 8], "enough for the rows that are free"
 
 
 def test_length_limit_frees_the_row():

@@ -105,7 +105,7 @@ def crowd(seed: int, monkeypatch, engine=TableEngine, kind=Scheduler, rows=Rows)
     monkeypatch.setattr(module, "HOLD_STEPS", chance.choice([0, 2]))
     monkeypatch.setattr(module, "Rows", rows)
     lift = Lift(engine(rows=chance.randint(4, 12), seed=seed), chance.choice([5, 100]), kind)
-    lift.engine.most_steps = chance.choice([1, 8])
+    monkeypatch.setattr(module, "MOST_STEPS", chance.choice([1, 8]))
     return Riders(lift, chance, plain=chance.random() < 0.3)
 
 

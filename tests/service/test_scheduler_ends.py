@@ -33,7 +33,7 @@ def test_cancel_of_a_running_one_frees_its_row_before_the_next_step():
     lift.cancel(leaver)
     lift.run()
     assert lift.outcome(leaver) is Outcome.CANCELLED and not lift.ended[leaver.id].hypotheses
-    assert engine.steps[1] == 1
+    assert engine.counts[1] == 1
     assert lift.tokens(stayer) == [3, 2, 1]
 
 
@@ -57,7 +57,7 @@ def test_deadline_in_the_queue_and_in_the_middle():
     lift.tick()
     assert lift.outcome(running) is lift.outcome(queued) is Outcome.DEADLINE
     assert not lift.ended[running.id].hypotheses
-    assert [7] not in engine.encoded and engine.steps == [1] * 3
+    assert [7] not in engine.encoded and engine.counts == [1] * 3
 
 
 WAYS = {

@@ -150,7 +150,7 @@ async def test_an_option_out_of_bounds_names_its_field(start):
 
 async def past_the_deadline(service: Service) -> None:
     """Waits until the call inside is late, its sequence held in the third step."""
-    await until(lambda: len(service.engine.steps) == 2)
+    await until(lambda: len(service.engine.counts) == 2)
     late = time.monotonic() + SECONDS  # after the deadline, which was set before the first step
     await until(lambda: time.monotonic() > late)
 
