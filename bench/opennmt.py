@@ -36,7 +36,7 @@ PRECISIONS = ("bf16-mixed", "32-true")  # the recipes' own, and the only one tha
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Trains with both, prints speeds and ratios as JSON. Returns the exit status: 1 where a training fails."""
+    """Trains with both, prints speeds and ratios as JSON. Returns the exit status."""
     options = _parser().parse_args(arguments)
     lines = options.pairs.read_text(encoding="utf-8").splitlines()[: BATCH * UPDATES]
     try:
