@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from service import engine_process
 from service.engine import Engine
 from service.hypothesis import Hypothesis
-from service.lengths import go_on
 from service.messages import Ended, News
 from service.sequence import Outcome, Sequence
 from service.waiting import Waiting
@@ -76,19 +75,15 @@ class WholeBatches:
 
     def _step(self, batch: list[Sequence], outcomes: dict[int, Outcome]) -> None:
         """One step of every row, also of those that ended long ago."""
-        tokens, scores = self._engine.step(len(batch))
-        self.news.step_rows.append(len(batch))
-        self.news.step_seconds.append(self._engine.run_seconds)
-        now = time.monotonic()
         early = [
             row
             for row, sequence in enumerate(batch)
-            if tokens[row] == self._engine.end_id
-            and sequence.search is None
-            and len(sequence.tokens) < sequence.options.min_length
+            if sequence.search is None and len(sequence.tokens) < sequence.options.min_length
         ]
-        if early:
-            go_on(self._engine, early, tokens, scores)
+        [(tokens, scores)] = self._engine.steps(len(batch), 1, early)
+        self.news.step_rows.append(len(batch))
+        self.news.step_seconds.append(self._engine.run_seconds)
+        now = time.monotonic()
         for row, sequence in enumerate(batch):
             if row in outcomes:
                 continue

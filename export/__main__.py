@@ -22,6 +22,7 @@ from export.calibration import fit_calibration
 from export.card import make_card, with_calibration
 from export.cascade import fit_cascade, score_cascade
 from export.golden import choose_golden, tolerance_of
+from export.onnx_graph import RangeError
 from export.parity import ParityError
 from export.profiles import ARITHMETIC, PROFILES, Exported, export_profile
 from export.samples import sample_texts
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
         DataError,
         OSError,
         ParityError,
+        RangeError,
         UnicodeDecodeError,
     ) as error:
         print(f"export: {error}", file=sys.stderr)

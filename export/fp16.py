@@ -35,9 +35,9 @@ class Float16(Float32):
     ) -> str:
         """Sums with their bias are rounded to float16; `plus` is added in float32."""
         x = self._rounded(self.joined(parts, output))
-        inputs = [x, self.weight(f"{output}.weight", weight.astype(np.float16))]
+        inputs = [x, self.half(f"{output}.weight", weight)]
         if bias is not None:
-            inputs.append(self.weight(f"{output}.bias", bias.astype(np.float16)))
+            inputs.append(self.half(f"{output}.bias", bias))
         operator = "MatMul" if bias is None else "Gemm"
         sums = self._rounded(self.add(operator, inputs, f"{output}.half"))
         if not plus:

@@ -22,6 +22,10 @@ ELEMENT_TYPES = {
 }
 
 
+class RangeError(Exception):
+    """A weight is too large for a profile's numbers. The text says which, and how large it may be."""
+
+
 class GraphBuilder:
     """Collects nodes and weights; `weight` and `add` return the name of what they define."""
 
@@ -36,10 +40,16 @@ class GraphBuilder:
         assert self._weights.setdefault(name, tensor) == tensor, f"{name} is two things"
         return name
 
+    def half(self, name: str, values: np.ndarray) -> str:
+        """A float16 constant. Raises RangeError where a value is beyond what that holds."""
+        largest, most = np.abs(values).max(initial=0), np.finfo(np.float16).max
+        if largest > most:
+            raise RangeError(f"{name} has {largest:.6g}; float16, and so this profile, has up to {most:.6g}")
+        return self.weight(name, values.astype(np.float16))
+
     def halved(self, name: str, values: np.ndarray) -> str:
         """A float32 constant that is stored as float16: the runtime converts it when it loads the graph."""
-        half = self.weight(f"{name}.half", values.astype(np.float16))
-        return self.add("Cast", [half], name, to=TensorProto.FLOAT)
+        return self.add("Cast", [self.half(f"{name}.half", values)], name, to=TensorProto.FLOAT)
 
     def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
         """A node with one output."""

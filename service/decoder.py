@@ -28,11 +28,11 @@ class Decoder(Protocol):
     def encode(self, sources: Sized[Sized[int]], rows: Sized[int]) -> None:
         """Runs the encoder; source i's state goes to row rows[i], which reads <S> next."""
 
-    def steps(self, count: int, most: int) -> list[tuple[list[int], list[float]]]:
+    def steps(self, count: int, most: int, short: Sized[int]) -> list[tuple[list[int], list[float]]]:
         """Runs the decoder on rows 0..count-1, once or up to `most` times: what each step said.
 
-        That is the best next token of each row, and its log-probability. No step follows one in which a row
-        emits <E>.
+        That is the best next token of each row, and its log-probability; rows `short` may not emit <E>, and
+        get their next best one instead. No step follows one in which a row emits <E>.
         """
 
     def step_singly(self, count: int) -> tuple[list[int], list[float], list[int]]:
@@ -49,3 +49,19 @@ class Decoder(Protocol):
 
     def move(self, rows: Sized[int], sources: Sized[int]) -> None:
         """Copies states and tokens of rows `sources` over those of `rows`, all at once."""
+
+
+def put_off_ends(engine: Decoder, short: Sized[int], tokens: list[int], scores: list[float]) -> None:
+    """Lets those of the rows `short` go on for which the last step said <E>: changes what it said.
+
+    For engines whose graphs choose by themselves. The best token that may come is the best one of all or,
+    where that is <E>, the second best: one look at the distributions of those few rows is enough.
+    """
+    rows = [row for row in short if tokens[row] == engine.end_id]
+    if not rows:
+        return
+    said = engine.distributions(rows)
+    for row, best, logs in zip(rows, said.top_tokens, said.top_scores, strict=True):
+        second = best[0] == engine.end_id  # unless the row is poisoned
+        tokens[row], scores[row] = best[second], logs[second]
+    engine.place(rows, rows, [tokens[row] for row in rows])

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from bundle.reader import Bundle
-from service.decoder import DeviceLost
+from service.decoder import DeviceLost, put_off_ends
 from service.decoding.distributions import Distributions
 from service.device_memory import Buffer
 from service.device_sessions import NO_GRAPH, BoundStep, DeviceSessions, run_options
@@ -40,7 +40,7 @@ class DeviceEngine:
         self,
         bundle: Bundle,
         profile: str = "",
-        rows: int = 128,
+        rows: int = 256,
         device: str = "cuda",
         threads: int = 1,
         beside: "DeviceEngine | None" = None,
@@ -117,9 +117,11 @@ class DeviceEngine:
             self.run_seconds = time.perf_counter() - began
             return self._turn(count)
 
-    def steps(self, count: int, most: int) -> list[tuple[list[int], list[float]]]:
-        """What `step` says, in a list: the host looks at each."""
-        return [self.step(count)]
+    def steps(self, count: int, most: int, short: Sequence[int] = ()) -> list[tuple[list[int], list[float]]]:
+        """What `step` says, in a list, but that rows `short` go on: the host looks at each."""
+        tokens, scores = self.step(count)
+        put_off_ends(self, short, tokens, scores)
+        return [(tokens, scores)]
 
     def step_singly(self, count: int) -> tuple[list[int], list[float], list[int]]:
         """As `step`, after one that threw: once more, without a graph. Nothing that it read has changed.

@@ -15,6 +15,7 @@ import numpy as np
 
 from bundle.manifest import Tensor
 from bundle.reader import Bundle
+from service.decoder import put_off_ends
 from service.decoding.search import Distributions
 from service.memory import Memory
 from service.providers import open_session, ort
@@ -38,7 +39,7 @@ class Engine:
         self,
         bundle: Bundle,
         profile: str = "",
-        rows: int = 128,
+        rows: int = 256,
         threads: int = 1,
         beside: "Engine | None" = None,
     ) -> None:
@@ -115,9 +116,11 @@ class Engine:
         self.run_seconds = time.perf_counter() - began
         return self._turn(count)
 
-    def steps(self, count: int, most: int) -> list[tuple[list[int], list[float]]]:
-        """What `step` says, in a list: each step is a run of its own."""
-        return [self.step(count)]
+    def steps(self, count: int, most: int, short: Sequence[int] = ()) -> list[tuple[list[int], list[float]]]:
+        """What `step` says, in a list, but that rows `short` go on: each step is a run of its own."""
+        tokens, scores = self.step(count)
+        put_off_ends(self, short, tokens, scores)
+        return [(tokens, scores)]
 
     def step_singly(self, count: int) -> tuple[list[int], list[float], list[int]]:
         """As `step`, a row at a time, after a step that threw; and the rows that throw alone."""

@@ -27,6 +27,8 @@ from service.kernel_weights import (
 )
 from service.kernels import ATTEND, LINEAR, LSTM, SELECT, Array, Operation, Part, Run, in_lines
 
+NONE = -1  # no token
+
 
 class _Graphs(NamedTuple):
     """What takes the place of two sessions."""
@@ -69,7 +71,7 @@ class KernelEngine(Engine):
         self,
         bundle: Bundle,
         profile: str = "",
-        rows: int = 128,
+        rows: int = 256,
         threads: int = 1,
         beside: "KernelEngine | None" = None,
     ) -> None:
@@ -84,6 +86,7 @@ class KernelEngine(Engine):
         self._encoding = Run(lengths=_address(self._lengths), rows=_address(self._rows))
         self._addresses = [self._state_addresses(states) for states in self._states]
         self._largest, self._log_sum = np.zeros((2, rows), np.float32)
+        self._barred = np.full(rows, NONE, np.int64)  # a token that the row may not emit
 
     def _array(self, tensor: Tensor) -> Array:
         return in_lines(super()._array(tensor))
@@ -135,10 +138,16 @@ class KernelEngine(Engine):
         step = self._step_of(self._current)
         self._graphs.library.chairlift_step(step.operations, len(step.operations), first, count)
 
-    def steps(self, count: int, most: int) -> list[tuple[list[int], list[float]]]:
-        """As `step`, up to `most` times without a look from here, until a row emits <E>."""
-        if most == 1:
-            return [self.step(count)]
+    def steps(self, count: int, most: int, short: Sequence[int] = ()) -> list[tuple[list[int], list[float]]]:
+        """As `step`, up to `most` times without a look from here, until a row emits <E>; `short` may not."""
+        rows = list(short)
+        self._barred[rows] = self.end_id
+        try:
+            return [self.step(count)] if most == 1 else self._several(count, most)
+        finally:
+            self._barred[rows] = NONE
+
+    def _several(self, count: int, most: int) -> list[tuple[list[int], list[float]]]:
         began = time.perf_counter()
         if self._memory.width:
             self._memory.before_step(count)
@@ -217,6 +226,7 @@ class KernelEngine(Engine):
         select.next_token = _address(self._tokens[1 - reads])
         select.next_score = _address(self._outputs["next_score"])
         select.largest, select.log_sum = _address(self._largest), _address(self._log_sum)
+        select.barred = _address(self._barred)
         laid.append(select)
         arrays = (context, vector, sums) if query is None else (context, vector, sums, query)
         step = self._steps[reads, width] = _Step((Operation * len(laid))(*laid), arrays)

@@ -143,6 +143,7 @@ class Operation(Structure):
         ("next_score", c_void_p),
         ("largest", c_void_p),
         ("log_sum", c_void_p),
+        ("barred", c_void_p),
     )
 
 

@@ -1,11 +1,8 @@
 """When plain greedy sequences must end, and when they may not yet. Knows nothing of queues, searches or time.
 
-Steps are counted as the scheduler takes them, from its first on. A least length needs no search: the best
-token that may come is the best one of all or, where that is <E>, the second best. So one look at the
-distributions of those few rows is enough.
+Steps are counted as the scheduler takes them, from its first on.
 """
 
-from service.decoder import Decoder
 from service.sequence import Sequence
 
 
@@ -39,28 +36,15 @@ class Lengths:
         """Those that end with that step, whatever it said."""
         return list(self._ending.get(steps, {}).values())
 
-    def quiet_steps(self, steps: int, most: int) -> int:
-        """How many steps, up to `most`, may follow so many before anybody's length counts."""
-        if self._short:
-            return 1
-        return next((ahead for ahead in range(1, most) if steps + ahead in self._ending), most)
-
-    def put_off_ends(self, engine: Decoder, steps: int, tokens: list[int], scores: list[float]) -> None:
-        """Lets those who are too short go on where the step after so many said <E>: changes what it said."""
-        rows = []
+    def short_rows(self, steps: int) -> list[int]:
+        """Rows of those that may not end with the step after so many."""
         for sequence, least in list(self._short.values()):
             if steps >= least:
                 del self._short[sequence.id]
-            elif tokens[sequence.rows[0]] == engine.end_id:
-                rows.append(sequence.rows[0])
-        if rows:
-            go_on(engine, rows, tokens, scores)
+        return [sequence.rows[0] for sequence, _ in self._short.values()]
 
-
-def go_on(engine: Decoder, rows: list[int], tokens: list[int], scores: list[float]) -> None:
-    """Gives rows whose best token is <E> the next best one to read, and writes it over what the step said."""
-    said = engine.distributions(rows)
-    for row, best, logs in zip(rows, said.top_tokens, said.top_scores, strict=True):
-        second = best[0] == engine.end_id  # unless the row is poisoned
-        tokens[row], scores[row] = best[second], logs[second]
-    engine.place(rows, rows, [tokens[row] for row in rows])
+    def quiet_steps(self, steps: int, most: int) -> int:
+        """How many steps, up to `most`, may follow so many before anybody's length counts."""
+        for _, least in self._short.values():
+            most = min(most, least - steps)
+        return next((ahead for ahead in range(1, most) if steps + ahead in self._ending), most)

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
-from service.decoder import Decoder, DeviceLost
+from service.decoder import Decoder, DeviceLost, put_off_ends
 from service.decoding.search import Search
 from service.lengths import Lengths
 from service.messages import Ended, News, Progress
@@ -174,17 +174,18 @@ class Scheduler:
         count = len(self.running)
         broken: list[int] = []
         quiet: list[tuple[list[int], list[float]]] = []  # steps before the last, in which nothing happened
+        short = self._lengths.short_rows(self._rows.steps)
         try:
-            *quiet, (tokens, scores) = self._engine.steps(count, self._most_steps(count))
+            *quiet, (tokens, scores) = self._engine.steps(count, self._most_steps(count), short)
         except DeviceLost:
             raise
         except Exception:
             log.error("a decoder step failed", exc_info=True, extra={"rows": count})
             tokens, scores, broken = self._engine.step_singly(count)
+            put_off_ends(self._engine, short, tokens, scores)
         ran, now = self._engine.run_seconds, self._clock()
         for step in quiet:
             self._rows.record(*step)
-        self._lengths.put_off_ends(self._engine, self._rows.steps, tokens, scores)
         self._rows.record(tokens, scores)
         steps = len(quiet) + 1
         self.news.step_rows += [count] * steps

@@ -36,7 +36,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     engines: Annotated[int, Meta(ge=1, le=64)] = 1
     kernels: bool = True
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
-    max_rows: Annotated[int, Meta(ge=2, le=4096)] = 128
+    max_rows: Annotated[int, Meta(ge=2, le=4096)] = 256
     max_waiting: Count = 4096
     max_inputs: Count = 1024
     encode_tokens: Count = 1024

@@ -29,9 +29,10 @@ typedef struct {
   const int64_t *lengths; /* [R] */
   float *alignments;      /* [R, S] */
   int64_t width, size;
-  /* SELECT among the first `size` of `out` */
+  /* SELECT among the first `size` of `out`, [R] each; `barred`: a token that may not be chosen, or -1 */
   int64_t *next_token;
-  float *next_score, *largest, *log_sum; /* [R] each */
+  float *next_score, *largest, *log_sum;
+  const int64_t *barred;
 } Operation;
 
 /* An operation's inputs from a row on. */
@@ -95,22 +96,29 @@ ALONE void attend(const Operation *op, int64_t row) {
   }
 }
 
-/* One row: the best token, the lowest on a tie, and its natural-log probability. */
+/* The token with the largest logit but for one, the lowest on a tie. */
+static int64_t best_but(int64_t barred, const float *logits, int64_t size) {
+  int64_t best = barred == 0;
+  for (int64_t token = best + 1; token < size; token++)
+    if (logits[token] > logits[best] && token != barred) best = token;
+  return best;
+}
+
+/* One row: the best token that may be chosen, and its natural-log probability. */
 ALONE void select_one(const Operation *op, int64_t row) {
   const float *logits = op->out + row * op->stride;
-  int64_t best = 0;
+  const int64_t best = best_but(-1, logits, op->size);
   float sum = 0;
-  for (int64_t token = 1; token < op->size; token++)
-    if (logits[token] > logits[best]) best = token;
   for (int64_t from = 0; from < op->size; from += LANES) {
     floats powers = decay(logits[best] - load(logits + from));
     const int64_t lanes = op->size - from < LANES ? op->size - from : LANES;
     for (int64_t lane = 0; lane < lanes; lane++) sum += powers[lane];
   }
-  op->next_token[row] = best;
+  const int64_t chosen = best == op->barred[row] ? best_but(best, logits, op->size) : best;
+  op->next_token[row] = chosen;
   op->largest[row] = logits[best];
   op->log_sum[row] = logf(sum);
-  op->next_score[row] = -op->log_sum[row];
+  op->next_score[row] = (logits[chosen] - logits[best]) - op->log_sum[row];
 }
 
 /* Rows first..first + rows - 1 through all operations. */

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
 from onnx import numpy_helper
 
 from bundle.manifest import Graph, Tensor
@@ -13,6 +14,7 @@ from bundle.reader import read_bundle
 from export.cascade import decode
 from export.fp16 import Float16
 from export.golden import LEAST_MARGIN
+from export.onnx_graph import RangeError
 from export.parity import Graphs
 from tests.export.shapes import LOOKS, SHAPES, SIZES, graphs_of, network, some_sources
 from training.beam import BeamOptions
@@ -66,6 +68,15 @@ def test_every_matrix_is_stored_in_half_the_bytes(cell, look):
             ]
             assert len(matrices) > 8 and {array.dtype for array in matrices} == {np.dtype(np.float16)}
     assert sizes["fp16"] < 0.55 * sizes["fp32"]
+
+
+def test_a_weight_that_float16_has_no_number_for_is_named():
+    model, architecture = network((1, 1, False), (6, 6))
+    with torch.no_grad():
+        model.decoder.recurrent.weight_hh_l0[3, 2] = -65_520.0
+    graphs_of("fp32", model, architecture)
+    with pytest.raises(RangeError, match=r"has 65520; .* has up to 65504"):
+        graphs_of("fp16", model, architecture)
 
 
 def product(bias: np.ndarray | None) -> np.ndarray:

@@ -17,6 +17,7 @@ from chairlift.v1 import seq2seq_pb2 as pb
 from chairlift.v1.seq2seq_pb2_grpc import Seq2SeqServiceStub
 from service.catalogue import Models
 from service.channel import Channel
+from service.decoder import put_off_ends
 from service.decoding.search import Distributions
 from service.engine import Engine
 from service.engine_process import run
@@ -57,8 +58,10 @@ class CountdownEngine:
         self.named = tokens
         return tokens, [-0.5] * count
 
-    def steps(self, count, most):
-        return [self.step(count)]
+    def steps(self, count, most, short=()):
+        tokens, scores = self.step(count)
+        put_off_ends(self, short, tokens, scores)
+        return [(tokens, scores)]
 
     def step_singly(self, count):
         return *CountdownEngine.step(self, count), []

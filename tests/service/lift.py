@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from service.decoder import put_off_ends
 from service.decoding.search import search_for
 from service.hypothesis import Hypothesis
 from service.messages import Ended, News
@@ -133,10 +134,11 @@ class TableEngine:
         self.token[:count] = found.argmax(1).tolist()
         return self.token[:count], found.max(1).tolist()
 
-    def steps(self, count, most):
-        said = [self.step(count)]
-        while len(said) < most and self.end_id not in said[-1][0]:
+    def steps(self, count, most, short):
+        said = []
+        while len(said) < most and not (said and self.end_id in said[-1][0]):
             said.append(self.step(count))
+            put_off_ends(self, short, *said[-1])
         return said
 
     def distributions(self, rows):

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from bench.invariance import Company
 from bundle.reader import Bundle, read_bundle
 from service import kernel_engine, kernels
+from service.decoder import put_off_ends
 from service.engine import Engine
 from service.golden import verify
 from service.kernel_engine import KernelEngine
@@ -114,6 +115,22 @@ def test_steps_in_one_go_are_those_one_by_one(kind, served: Bundle):
         assert len(said) == 5 or engine.end_id in said[-1][0]
     assert found == expected[: len(found)]
     assert len(set(sizes)) > 1
+
+
+def test_ends_are_put_off_to_the_bit_as_by_a_second_look(kind, served: Bundle):
+    ours, theirs = (KernelEngine(served, "int8", ROWS) for _ in range(2))
+    sources, short = sources_of(served, 6), [4, 1, 2]
+    for engine in (ours, theirs):
+        engine.encode(sources, range(6))
+    put_off = 0
+    for most in (1, 5) * 12:
+        for found in ours.steps(6, most, short):
+            tokens, scores = theirs.step(6)
+            put_off += sum(tokens[row] == ours.end_id for row in short)
+            put_off_ends(theirs, short, tokens, scores)
+            assert found == (tokens, scores)
+    assert put_off > 10
+    assert ours.step(6) == theirs.step(6)  # nobody is short any more
 
 
 def test_company_changes_nothing(kind, served: Bundle):
