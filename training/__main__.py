@@ -18,7 +18,7 @@ from training.recipe import RecipeError, completed, find_recipe, load_recipe, re
 from training.reliability import run_calibrate
 from training.report import RunFolder, RunFolderBusyError
 from training.scoring import run_compare, run_evaluate, run_label
-from training.start import best_digest
+from training.start import best_digest, make_start
 from training.trainer import Trainer, TrainingError
 
 COMMANDS = {
@@ -64,6 +64,15 @@ def _train_parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="start from the weights and vocabularies of another run's best model",
     )
+    parser.add_argument(
+        "--teacher",
+        dest="teachers",
+        action="append",
+        type=Path,
+        default=[],
+        metavar="RUN",
+        help="learn also what another run's best model expects, with its vocabularies; may be repeated",
+    )
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: PyTorch's choice)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to compute")
     return parser
@@ -74,11 +83,13 @@ def _train(options: argparse.Namespace) -> int:
         torch.set_num_threads(options.threads)
     recipe = load_recipe(find_recipe(options.recipe), options.set)
     with joined(options.device) as ranks:
-        recipe = completed(recipe, ranks.count, best_digest(options.start_from) if options.start_from else "")
+        started_from = best_digest(options.start_from) if options.start_from else ""
+        recipe = completed(recipe, ranks.count, started_from, tuple(map(best_digest, options.teachers)))
         folder = RunFolder(options.run or Path("runs") / Path(options.recipe).stem, writes=ranks.rank == 0)
         with folder.held():
             splits = load_splits(recipe, options.data)
-            trainer = Trainer(recipe, splits, folder, options.device, ranks, options.start_from)
+            start = make_start(recipe, splits["train"], options.start_from, options.teachers)
+            trainer = Trainer(recipe, splits, start, folder, options.device, ranks)
             trainer.run()
     if ranks.rank:
         return 0

@@ -5,6 +5,7 @@ Knows nothing of files or models.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -66,6 +67,29 @@ def _cuts(sources: np.ndarray, targets: np.ndarray, options: Training) -> Iterat
         start = end
 
 
+class Lesson(NamedTuple):
+    """What teachers expect in a batch, [B, T, K] each: token ids, and their shares, which sum to 1, or 0."""
+
+    tokens: Tensor
+    shares: Tensor
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """The same for all N examples, one target behind the other: P tokens in all, each `<E>` included."""
+
+    first: np.ndarray  # [N], where each begins
+    tokens: Tensor  # [P, K] int32
+    shares: Tensor  # [P, K] float16
+
+    def pick(self, indices: np.ndarray, labels: Tensor) -> Lesson:
+        """Those of the examples at `indices`, whose `labels` are [B, T]; shares are 0 where none is due."""
+        due = labels != IGNORED
+        places = torch.from_numpy(self.first[indices]).unsqueeze(1) + torch.arange(labels.shape[1])
+        places = places.where(due, 0)
+        return Lesson(self.tokens[places].long(), self.shares[places].float() * due.unsqueeze(2))
+
+
 @dataclass(frozen=True)
 class Batch:
     """What teacher forcing needs. B examples, S and T their longest source and target (with `<E>`)."""
@@ -74,6 +98,7 @@ class Batch:
     lengths: Tensor  # [B], of the sources, on the CPU
     read: Tensor  # [B, T]: <S>, then the target
     labels: Tensor  # [B, T]: the target, then <E>; IGNORED beyond
+    lesson: Lesson | None = None  # where there are teachers
 
     @property
     def tokens(self) -> int:
@@ -81,7 +106,7 @@ class Batch:
         return int((self.labels != IGNORED).sum())
 
 
-def pick(examples: Examples, indices: np.ndarray, start_id: int) -> Batch:
+def pick(examples: Examples, indices: np.ndarray, start_id: int, lessons: Lessons | None = None) -> Batch:
     """The examples at `indices`, no wider than they need."""
     lengths = torch.from_numpy(examples.source_lengths[indices])
     target_lengths = torch.from_numpy(examples.target_lengths[indices])
@@ -89,9 +114,11 @@ def pick(examples: Examples, indices: np.ndarray, start_id: int) -> Batch:
     target = torch.from_numpy(examples.target[indices])[:, : int(target_lengths.max())]
     labels = nn.functional.pad(target, (0, 1), value=0)  # 0 is <E>, and the padding of `target`
     beyond = torch.arange(labels.shape[1]) > target_lengths.unsqueeze(1)
+    labels = labels.masked_fill(beyond, IGNORED)
     return Batch(
         source=source,
         lengths=lengths,
         read=nn.functional.pad(target, (1, 0), value=start_id),
-        labels=labels.masked_fill(beyond, IGNORED),
+        labels=labels,
+        lesson=lessons.pick(indices, labels) if lessons else None,
     )

@@ -3,6 +3,7 @@
 Knows nothing of files, optimisers or epochs. Letters: B batch, S source length, T target length, V tokens
 that can be emitted. Scheduled sampling: Bengio et al. (2015), in two passes over all steps at once as by
 Mihaylova and Martins (2019). Word dropout: Gal and Ghahramani (2016), but unknown where they have zeros.
+Teachers: training/teaching.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from training.batches import IGNORED, Batch
+from training.batches import IGNORED, Batch, Lesson
 from training.recipe import Training
 
 UNKNOWN = 1  # in both vocabularies
@@ -28,9 +29,10 @@ def add_gradients(
 ) -> float:
     """Adds up the gradients of the mean loss of one update over `tokens`: those of its batches, unless given.
 
-    Returns that loss, the smoothed cross-entropy in nats a token. `sampled` is the share of the tokens
-    read that are the model's own. Where others have further batches of the update, `tokens` counts theirs
-    too, and the sum of all losses and gradients is the mean's.
+    Returns that loss in nats a token: the smoothed cross-entropy against the labels and, where a batch has
+    a lesson, that against its teachers in place of a share of it. `sampled` is the share of the tokens read
+    that are the model's own. Where others have further batches of the update, `tokens` counts theirs too, and
+    the sum of all losses and gradients is the mean's.
     """
     if tokens is None:
         tokens = sum(batch.tokens for batch in batches)
@@ -51,9 +53,18 @@ def add_gradients(
             label_smoothing=options.label_smoothing,
             reduction="sum",
         )
+        if batch.lesson is not None:
+            weight, lesson = options.teacher_weight, Lesson(*map(fabric.to_device, batch.lesson))
+            loss = (1 - weight) * loss + weight * disagreement(logits, lesson)
         fabric.backward(loss / tokens)
         total += loss.item()
     return total / tokens
+
+
+def disagreement(logits: Tensor, lesson: Lesson) -> Tensor:
+    """logits [B, T, V] -> the sum over all tokens of their cross-entropy against the teachers' shares."""
+    said = logits.float().log_softmax(dim=2).gather(2, lesson.tokens)
+    return -(lesson.shares * said).sum()
 
 
 def drop_words(tokens: Tensor, share: float, spared: int = 0) -> Tensor:

@@ -104,7 +104,8 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the weights are found. A clip of 0 is no clip; an average_decay of 0 is no average.
 
-    `processes` is how many torchrun started, and `started_from` the SHA-256 of the model that `--from` named.
+    `processes` is how many torchrun started; `started_from` is the SHA-256 of the model that `--from` named,
+    and `taught_by` has that of each `--teacher`.
     No 16-mixed: its loss scale is one more state that decides the weights. bf16-mixed needs none.
     """
 
@@ -114,6 +115,7 @@ class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     mean_of_epochs: Count = 1  # the best model is the one with the lowest mean dev WER of that many epochs
     processes: Count = 1  # an update learns from a batch of each
     started_from: str = ""
+    taught_by: tuple[str, ...] = ()
     # batches
     references: Literal["all", "sampled"] = "all"  # of a source with several, in one epoch
     batch_size: Count = 256  # of one process
@@ -132,6 +134,7 @@ class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     plateau_epochs: Count = 2
     plateau_factor: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     label_smoothing: Share = 0.0
+    teacher_weight: Share = 0.5  # of what teachers expect, beside the labels; counts where there are some
     clip_value: Annotated[float, Meta(ge=0)] = 0.0
     clip_norm: Annotated[float, Meta(ge=0)] = 0.0
     average_decay: Share = 0.0
@@ -197,7 +200,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: {error}") from error
 
 
-def completed(recipe: Recipe, processes: int, started_from: str) -> Recipe:
+def completed(
+    recipe: Recipe, processes: int, started_from: str = "", taught_by: tuple[str, ...] = ()
+) -> Recipe:
     """The recipe with what the command line alone decides. Raises RecipeError where the two contradict."""
     training = recipe.training
     if training.processes not in (1, processes):
@@ -207,9 +212,13 @@ def completed(recipe: Recipe, processes: int, started_from: str) -> Recipe:
         )
     if training.started_from not in ("", started_from):
         raise RecipeError("training.started_from: another model than --from names, or no --from")
+    if training.taught_by not in ((), taught_by):
+        raise RecipeError("training.taught_by: other models than --teacher names, or in another order")
     return msgspec.structs.replace(
         recipe,
-        training=msgspec.structs.replace(training, processes=processes, started_from=started_from),
+        training=msgspec.structs.replace(
+            training, processes=processes, started_from=started_from, taught_by=taught_by
+        ),
     )
 
 

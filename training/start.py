@@ -1,9 +1,10 @@
-"""What a run starts from: vocabularies and weights of its own, or those of another run's best model.
+"""What a run starts from: vocabularies and weights of its own, or those of other runs' best models.
 
 Knows nothing of optimisers or of a run's progress.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,19 +12,21 @@ from msgspec import structs
 from torch import Tensor
 
 from bundle.text import SourceText, TargetText
-from training.checkpoint import CheckpointError, load_checkpoint
+from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from training.data import Split
+from training.model import Seq2Seq
 from training.recipe import Model, Recipe, RecipeError
 from training.vocabulary import build_texts
 
 
 @dataclass(frozen=True)
 class Start:
-    """Tokenizers files, and weights; no weights are random ones. `about` is for the audit."""
+    """Tokenizers files, weights and teachers; no weights are random ones. `about` is for the audit."""
 
     source_text: bytes
     target_text: bytes
     weights: dict[str, Tensor] = field(default_factory=dict)
+    teachers: list[Seq2Seq] = field(default_factory=list)
     about: dict[str, object] = field(default_factory=dict)
 
     def texts(self) -> tuple[SourceText, TargetText]:
@@ -39,31 +42,50 @@ def best_digest(run: Path) -> str:
         raise CheckpointError(f"{run / 'best.safetensors'}: {error.strerror}") from error
 
 
-def make_start(recipe: Recipe, train: Split, run: Path | None) -> Start:
-    """A fresh start, or one from the best model of `run`.
+def make_start(
+    recipe: Recipe, train: Split, start_from: Path | None = None, teachers: Sequence[Path] = ()
+) -> Start:
+    """A fresh start, or one from the best model of a run; and the best models of runs that teach.
 
-    Raises RecipeError when that has another architecture, reads its texts otherwise, or lacks a token of the
-    training data.
+    Raises RecipeError when one of them reads its texts otherwise or lacks a token of the training data, when
+    they do not share their vocabularies, or when the one that is started from has another architecture.
     """
     fresh = Start(*build_texts(recipe, train))
-    if run is None:
+    named = [(f"--from {start_from}", start_from)] if start_from else []
+    named += [(f"--teacher {run}", run) for run in teachers]
+    if not named:
         return fresh
-    found = load_checkpoint(run / "best.safetensors")
-    for name in ("source", "target"):
-        if getattr(found.recipe, name) != getattr(recipe, name):
-            raise RecipeError(f"--from {run}: its [{name}] is another")
-    if _shape(found.recipe.model) != _shape(recipe.model):
-        raise RecipeError(f"--from {run}: its [model] is another; only dropout may differ")
+    found = [_fitting(name, load_checkpoint(run / "best.safetensors"), recipe, fresh) for name, run in named]
+    first = found[0]
+    for (name, _), other in zip(named, found, strict=True):
+        if (other.source_text, other.target_text) != (first.source_text, first.target_text):
+            raise RecipeError(f"{name}: has another vocabulary than {named[0][0]}")
+    about: dict[str, object] = {}
+    if start_from:
+        if _shape(first.recipe.model) != _shape(recipe.model):
+            raise RecipeError(f"{named[0][0]}: its [model] is another; only dropout may differ")
+        about["started_from"] = _about(first, recipe.training.started_from)
+    taught = found[-len(teachers) :] if teachers else []
+    if taught:
+        about["taught_by"] = list(map(_about, taught, recipe.training.taught_by))
+    weights = first.group("model") if start_from else {}
+    models = [checkpoint.model() for checkpoint in taught]
+    return Start(first.source_text, first.target_text, weights, models, about)
+
+
+def _fitting(name: str, found: Checkpoint, recipe: Recipe, fresh: Start) -> Checkpoint:
+    """A model that reads and writes what the recipe does. Raises RecipeError."""
     for side, known, needed in zip(("source", "target"), found.texts(), fresh.texts(), strict=True):
+        if getattr(found.recipe, side) != getattr(recipe, side):
+            raise RecipeError(f"{name}: its [{side}] is another")
         if missing := sorted(set(needed.tokens) - set(known.tokens)):
-            raise RecipeError(f"--from {run}: its {side} vocabulary lacks {missing[:5]}")
-    about = {
-        "title": found.recipe.card.title,
-        "epoch": found.state.get("epoch"),
-        "commit": found.state.get("commit"),
-        "sha256": recipe.training.started_from,
-    }
-    return Start(found.source_text, found.target_text, found.group("model"), about)
+            raise RecipeError(f"{name}: its {side} vocabulary lacks {missing[:5]}")
+    return found
+
+
+def _about(found: Checkpoint, sha256: str) -> dict[str, object]:
+    title, state = found.recipe.card.title, found.state
+    return {"title": title, "epoch": state.get("epoch"), "commit": state.get("commit"), "sha256": sha256}
 
 
 def _shape(model: Model) -> Model:

@@ -29,10 +29,11 @@ from training.recipe import Recipe
 from training.report import RunFolder
 from training.revision import code_revision
 from training.schedule import learning_rate, make_optimizer
-from training.start import Start, make_start
+from training.start import Start
 from training.state import State
 from training.stopping import StopRequest
 from training.tally import add_step, new_tally, summary
+from training.teaching import Lessons, take_lessons
 
 
 class TrainingError(RuntimeError):
@@ -46,10 +47,10 @@ class Trainer:
         self,
         recipe: Recipe,
         splits: dict[str, Split],
+        start: Start,
         folder: RunFolder,
         accelerator: str = "auto",
         ranks: Ranks | None = None,
-        start_from: Path | None = None,
     ) -> None:
         self.recipe = recipe
         self.folder = folder
@@ -58,13 +59,14 @@ class Trainer:
         devices = [self.ranks.local_rank] if on_gpu else 1
         self.fabric = Fabric(accelerator=accelerator, devices=devices, precision=recipe.training.precision)
         torch.manual_seed(recipe.training.seed)
-        start = make_start(recipe, splits["train"], start_from)
-        self.audit = audit(splits) | ({"started_from": start.about} if start.about else {})
+        self.audit = audit(splits) | start.about
         self.source_text, self.target_text, self.texts = start.source_text, start.target_text, start.texts()
         self.dev = splits["dev"].by_source()
         self.commit = code_revision()
         self.data = {name: split.sha256 for name, split in splits.items()}
         self.train_set = to_examples(splits["train"], *self.texts, recipe.limits)
+        self.teachers = start.teachers
+        self.lessons: Lessons | None = None
         self._make_network(start)
         self.state = State(self.network, self.optimizer, self.average, self.fabric.device, self.ranks)
         self.steps_per_epoch = len(self._updates(0))
@@ -109,6 +111,9 @@ class Trainer:
             self.folder.say(f"{self.folder.path}: this run has ended; nothing to do")
             return
         self.folder.start(self.recipe, self.audit, self.progress)
+        if self.teachers:
+            self.folder.say(f"{len(self.teachers)} teachers are asked about {len(self.train_set)} examples")
+            self.lessons, self.teachers = take_lessons(self.teachers, self.train_set, self.fabric.device), []
         if self.train_set.too_long:
             self.folder.say(f"train: {self.train_set.too_long} examples left out, over the recipe's limits")
         with StopRequest() as stop, self.folder.progress(self.total_steps) as bar:
@@ -136,7 +141,7 @@ class Trainer:
             group["lr"] = learning_rate(options, step, self.total_steps, errors)
         self.model.train()
         shares = [share for indices in batches if len(share := self.ranks.share(indices))]
-        picked = [pick(self.train_set, share, self.network.start_id) for share in shares]
+        picked = [pick(self.train_set, share, self.network.start_id, self.lessons) for share in shares]
         sampled = options.scheduled_sampling * step / max(1, self.total_steps - 1)
         tokens, source_tokens = self.ranks.sum(
             sum(batch.tokens for batch in picked), sum(int(batch.lengths.sum()) for batch in picked)
