@@ -8,7 +8,7 @@ the decoder's inputs, X is state where there is an output next_X. Used by one th
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ class Engine:
     runtime = "onnxruntime"
     held_bytes = 0  # on a device
     replayed = False
+    _binds_each_count = True  # so that a number of rows has a first time
     encoder_batch = 16  # about: a larger run is padded further, a smaller one waits for the weights as long
 
     def __init__(
@@ -176,17 +177,20 @@ class Engine:
 
         Where sources may be longer than the narrowest memory, each further width is tried with some numbers.
         """
-        for count in range(1, self.rows + 1):
-            if count & (count - 1) == 0:
-                self.encode([[self.unknown_id] * 8] * count, range(count))
-            for _ in range(2):
-                self.step(count)
+        some = (*(1 << power for power in range(self.rows.bit_length())), self.rows)
+        for count in some:
+            self.encode([[self.unknown_id] * 8] * count, range(count))
+        self._try_steps(range(1, self.rows + 1) if self._binds_each_count else some)
         while 0 < self._memory.width < self._longest:
             self.encode([[self.unknown_id] * (self._memory.width + 1)], [0])
-            for count in (*(1 << power for power in range(self.rows.bit_length())), self.rows):
-                for _ in range(2):
-                    self.step(count)
+            self._try_steps(some)
         self.clear()
+
+    def _try_steps(self, counts: Iterable[int]) -> None:
+        """Both sets of states are read once with each number of rows."""
+        for count in counts:
+            for _ in range(2):
+                self.step(count)
 
     def clear(self) -> None:
         """Hears that nobody is in any row."""

@@ -53,6 +53,7 @@ class KernelEngine(Engine):
     """
 
     encoder_batch = 64  # about: what is padded costs nothing here
+    _binds_each_count = False
 
     def _load(self, bundle: Bundle, threads: int) -> _Graphs:
         suits(bundle.manifest.architecture, self.profile.name)

@@ -113,7 +113,9 @@ class Trainer:
         self.folder.start(self.recipe, self.audit, self.progress)
         if self.teachers:
             self.folder.say(f"{len(self.teachers)} teachers are asked about {len(self.train_set)} examples")
-            self.lessons, self.teachers = take_lessons(self.teachers, self.train_set, self.fabric.device), []
+            with self.fabric.autocast():
+                self.lessons = take_lessons(self.teachers, self.train_set, self.fabric.device)
+            self.teachers = []
         if self.train_set.too_long:
             self.folder.say(f"train: {self.train_set.too_long} examples left out, over the recipe's limits")
         with StopRequest() as stop, self.folder.progress(self.total_steps) as bar:
