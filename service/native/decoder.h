@@ -71,29 +71,44 @@ static void step_linear(const Operation *op, int64_t first, int64_t rows) {
       squash(out + row * op->stride, op->hidden + (first + row) * op->weights.columns, op->weights.columns);
 }
 
+#define BESIDE 4 /* sums at a time, so that each need not wait for its own last addition */
+
+/* What some keys, one after the other, have in common with a query. */
+INLINE void match(const float *query, const float *keys, int64_t units, float *scores) {
+  floats sums[BESIDE] = {};
+  for (int64_t i = 0; i < units; i += LANES) {
+    const floats part = load(query + i);
+    for (int key = 0; key < BESIDE; key++) sums[key] += part * load(keys + key * units + i);
+  }
+  for (int key = 0; key < BESIDE; key++) scores[key] = sum_of(sums[key]);
+}
+
+/* `count` vectors of what a row's weights make of its values, as units. */
+INLINE void blend(int count, const float *weights, int64_t length, const float *values, int64_t stride,
+                  uint8_t *units) {
+  floats sums[BESIDE] = {};
+  for (int64_t at = 0; at < length; at++)
+    for (int i = 0; i < count; i++) sums[i] += weights[at] * load(values + at * stride + i * LANES);
+  for (int i = 0; i < count; i++) store_bytes(units + i * LANES, sums[i], UNIT);
+}
+
 /* One row: softmax(keys . query) over the source's own tokens; what it weighs of the values, as units. */
 ALONE void attend(const Operation *op, int64_t row) {
-  const int64_t units = op->units, size = op->size, held = op->lengths[row];
+  const int64_t units = op->units, size = op->size, stride = size + 1, held = op->lengths[row];
   const int64_t length = held < op->width ? held : op->width; /* a row that nobody has may have held more */
   const float *query = op->query + row * units, *keys = op->keys + row * op->width * units;
-  const float *values = op->values + row * op->width * (size + 1);
+  const float *values = op->values + row * op->width * stride;
   float *weights = op->alignments + row * op->width, largest = -INFINITY, total = 0;
-  for (int64_t at = 0; at < length; at++) {
-    floats sums = {};
-    float sum = 0;
-    for (int64_t i = 0; i < units; i += LANES) sums += load(query + i) * load(keys + at * units + i);
-    for (int lane = 0; lane < LANES; lane++) sum += sums[lane];
-    weights[at] = sum;
-    if (sum > largest) largest = sum;
-  }
+  uint8_t *context = op->hidden + row * size;
+  for (int64_t at = 0; at < length; at += BESIDE) match(query, keys + at * units, units, weights + at);
+  for (int64_t at = 0; at < length; at++) largest = weights[at] > largest ? weights[at] : largest;
   for (int64_t at = 0; at < length; at++) total += weights[at] = expf(weights[at] - largest);
   for (int64_t at = 0; at < length; at++) weights[at] /= total;
   memset(weights + length, 0, (op->width - length) * sizeof(float));
-  for (int64_t i = 0; i < size; i += LANES) {
-    floats sums = {};
-    for (int64_t at = 0; at < length; at++) sums += weights[at] * load(values + at * (size + 1) + i);
-    store_bytes(op->hidden + row * size + i, sums, UNIT);
-  }
+  int64_t i = 0;
+  for (; i + BESIDE * LANES <= size; i += BESIDE * LANES)
+    blend(BESIDE, weights, length, values + i, stride, context + i);
+  for (; i < size; i += LANES) blend(1, weights, length, values + i, stride, context + i);
 }
 
 /* The token with the largest logit but for one, the lowest on a tie. */
@@ -123,6 +138,7 @@ ALONE void select_one(const Operation *op, int64_t row) {
 
 /* Rows first..first + rows - 1 through all operations. */
 void chairlift_step(const Operation *operations, int64_t count, int64_t first, int64_t rows) {
+  const unsigned before = flush_denormals();
   for (int64_t from = first; from < first + rows; from += CHUNK) {
     const int64_t some = first + rows - from < CHUNK ? first + rows - from : CHUNK;
     for (const Operation *op = operations; op < operations + count; op++) switch (op->kind) {
@@ -135,6 +151,7 @@ void chairlift_step(const Operation *operations, int64_t count, int64_t first, i
           for (int64_t row = from; row < from + some; row++) select_one(op, row);
       }
   }
+  _mm_setcsr(before);
 }
 
 /* Rows 0..rows - 1 through up to `most` steps, by `even` and `odd` operations in turn, until one says `end`. Returns

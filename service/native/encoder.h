@@ -126,6 +126,7 @@ static void remember(const Encoder *encoder, const Run *run, const int64_t *star
 }
 
 void chairlift_encode(const Encoder *encoder, const Run *run) {
+  const unsigned before = flush_denormals();
   const int64_t size = encoder->ways * encoder->units, places = run->sources * run->width;
   float *drive = run->floats, *exact = drive + places * 4 * encoder->units, *keys = exact + places * size;
   float *cells = keys + places * encoder->hidden, *sums = cells + run->sources * encoder->units;
@@ -155,4 +156,5 @@ void chairlift_encode(const Encoder *encoder, const Run *run) {
     cross_bridge(encoder, run, bridge, hidden, hidden + run->sources * size, sums, high, low);
   }
   if (encoder->attends) remember(encoder, run, starts, exact, keys, units);
+  _mm_setcsr(before);
 }

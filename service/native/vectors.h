@@ -29,6 +29,16 @@ INLINE ints load_ints(const int32_t *from) {
   return value;
 }
 
+INLINE float sum_of(floats value) { return _mm512_reduce_add_ps((__m512)value); }
+
+/* From here on a number too small for a float of full precision is 0, as in the graphs' sessions: each such one costs
+ * the processor a hundred times as long, and the weights of attention have many. Returns what `_mm_setcsr` undoes. */
+INLINE unsigned flush_denormals(void) {
+  const unsigned before = _mm_getcsr();
+  _mm_setcsr(before | _MM_FLUSH_ZERO_ON | _MM_DENORMALS_ZERO_ON);
+  return before;
+}
+
 /* e^-x, but no more than 2^39, such that a product of three and a few more still is a float. A polynomial for
  * 2^r, r in [0, 1), whose largest relative error is 7.5e-8, and a power of two. */
 INLINE floats decay(floats x) {

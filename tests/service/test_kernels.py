@@ -188,6 +188,46 @@ def test_a_product_of_any_shape(kind):
         assert np.array_equal(out[:, :outputs], expected)
 
 
+def attend(kind: Kernels, query, keys, values, lengths) -> tuple[np.ndarray, np.ndarray]:
+    """What the kernel makes of query [R, U], keys [R, S, U], values [R, S, D + 1]: alignments and context."""
+    rows, width, units = keys.shape
+    alignments = np.full((rows, width), np.nan, np.float32)
+    context = np.zeros((rows, values.shape[2] - 1), np.uint8)
+    arrays = {"query": query, "keys": keys, "values": values, "lengths": lengths, "alignments": alignments}
+    places = {name: array.ctypes.data for name, array in arrays.items()} | {"hidden": context.ctypes.data}
+    operation = kernels.Operation(
+        kind=kernels.ATTEND, units=units, width=width, size=context.shape[1], **places
+    )
+    kind.library.chairlift_step((kernels.Operation * 1)(operation), 1, 0, rows)
+    return alignments, context
+
+
+@pytest.mark.parametrize(("units", "size"), [(16, 16), (32, 80), (384, 448)])
+def test_attention_is_a_softmax_over_the_sources_own_tokens(kind, units, size):
+    chance = np.random.default_rng(3)
+    lengths = np.array([1, 2, 5, 15, 16, 16], np.int64)
+    query = chance.normal(size=(6, units)).astype(np.float32)
+    keys = chance.normal(size=(6, 16, units)).astype(np.float32) / 4
+    values = chance.uniform(-1, 1, (6, 16, size + 1)).astype(np.float32)
+    for row, length in enumerate(lengths):
+        keys[row, length:] = np.nan  # nobody may look at what lies there
+    alignments, context = attend(kind, query, keys, values, lengths)
+    scores = np.einsum("ru,rsu->rs", query, keys)
+    weights = np.exp(scores - np.nanmax(scores, 1, keepdims=True))
+    weights = np.nan_to_num(weights / np.nansum(weights, 1, keepdims=True))
+    np.testing.assert_allclose(alignments, weights, atol=1e-6)
+    expected = np.einsum("rs,rsd->rd", weights, values[..., :-1])
+    assert np.abs((context.astype(int) - 128) - 127 * expected).max() < 0.51
+
+
+def test_denormal_weights_are_zeros_and_only_there(kind):
+    query, keys, values = (np.ones(shape, np.float32) for shape in ((1, 16), (1, 16, 16), (1, 16, 17)))
+    keys[0, 1] = 1 - 95 / 16  # e^-95 is 5.5e-42
+    alignments, _ = attend(kind, query, keys, values, np.array([2], np.int64))
+    assert alignments[0, :2].tolist() == [1, 0]
+    assert np.exp(np.float32(-95)) * np.ones(1, np.float32) > 0  # this thread has them as before
+
+
 def test_units_and_gates_are_laid_side_by_side():
     gates = np.array([[f"{gate}{unit}" for gate in "ifgo" for unit in range(32)]])
     laid = by_units(gates)[0].tolist()
