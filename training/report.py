@@ -10,19 +10,20 @@ import fcntl
 import io
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 
 from training.atomic import write_atomically
 from training.recipe import Recipe
 
 Row = dict[str, Any]
+Item = TypeVar("Item")
 
 
 class RunFolderBusyError(RuntimeError):
@@ -128,6 +129,10 @@ class RunFolder:
         with Progress(*columns, console=self.console, disable=not self.console.is_terminal) as bar:
             yield StepBar(bar, total_steps)
 
+    def tracked(self, items: Sequence[Item], text: str) -> Iterable[Item]:
+        """The items, with a bar on a terminal that says how many are done."""
+        return track(items, text, console=self.console, disable=not self.console.is_terminal)
+
 
 class StepBar:
     """How far the run is, in steps, with the epoch's loss so far."""
@@ -150,4 +155,6 @@ def _shortened(found: object) -> str:
     if isinstance(found, dict):
         found = {key: f"{len(value)}" if isinstance(value, list) else value for key, value in found.items()}
         return ", ".join(f"{key} {value}" for key, value in found.items() if key != "sha256")
+    if isinstance(found, list):
+        return "; ".join(map(_shortened, found))
     return str(found)

@@ -5,7 +5,7 @@ mean probabilities are taken once, before training, with the true target read as
 Letters: B examples, T target length with `<E>`, P tokens of all targets, V tokens that can be emitted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
@@ -20,8 +20,13 @@ BATCH_LOGITS = 1 << 24
 
 
 @torch.inference_mode()
-def take_lessons(teachers: Sequence[Seq2Seq], examples: Examples, device: torch.device | str) -> Lessons:
-    """Asks all teachers together. They are left as they were, on `device`, in evaluation mode."""
+def take_lessons(
+    teachers: Sequence[Seq2Seq],
+    examples: Examples,
+    device: torch.device | str,
+    tracked: Callable[[Sequence[int]], Iterable[int]] = iter,
+) -> Lessons:
+    """Asks all teachers together; they stay on `device`, in evaluation mode. `tracked` may count batches."""
     ends = np.cumsum(examples.target_lengths + 1)
     first = ends - examples.target_lengths - 1
     models = [teacher.to(device).eval() for teacher in teachers]
@@ -31,7 +36,7 @@ def take_lessons(teachers: Sequence[Seq2Seq], examples: Examples, device: torch.
     shares = torch.empty(len(tokens), kept, dtype=torch.float16)
     order = np.lexsort((examples.target_lengths, examples.source_lengths))
     size = max(1, min(BATCH, BATCH_LOGITS // (emitted * (examples.target.shape[1] + 1))))
-    for start in range(0, len(order), size):
+    for start in tracked(range(0, len(order), size)):
         chosen = order[start : start + size]
         batch = pick(examples, chosen, emitted)
         source, read = batch.source.to(device), batch.read.to(device)

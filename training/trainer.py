@@ -8,6 +8,7 @@ With several processes each holds the same weights and all data, and learns from
 import hashlib
 import math
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,7 @@ class Trainer:
             return
         self.folder.start(self.recipe, self.audit, self.progress)
         if self.teachers:
-            self.folder.say(f"{len(self.teachers)} teachers are asked about {len(self.train_set)} examples")
-            with self.fabric.autocast():
-                self.lessons = take_lessons(self.teachers, self.train_set, self.fabric.device)
-            self.teachers = []
+            self._ask_teachers()
         if self.train_set.too_long:
             self.folder.say(f"train: {self.train_set.too_long} examples left out, over the recipe's limits")
         with StopRequest() as stop, self.folder.progress(self.total_steps) as bar:
@@ -133,6 +131,14 @@ class Trainer:
                         self._save()
                     if stopping:
                         break
+
+    def _ask_teachers(self) -> None:
+        """Before the first step, in the precision in which the run computes."""
+        self.folder.say(f"{len(self.teachers)} teachers are asked about {len(self.train_set)} examples")
+        tracked = partial(self.folder.tracked, text="teachers")
+        with self.fabric.autocast():
+            self.lessons = take_lessons(self.teachers, self.train_set, self.fabric.device, tracked)
+        self.teachers = []  # their weights are free
 
     def _step(self, batches: list[Any]) -> None:
         """One update: gradients of the mean loss, both clips, optimiser, moving average."""
