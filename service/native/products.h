@@ -12,7 +12,7 @@
 #define BLOCK (LANES * VECTORS)
 #define LINES 6   /* rows whose sums stay in registers */
 #define TILE 16   /* rows whose sums are finished together */
-#define FEW 8     /* rows: fewer are not worth a tile of the processor's own */
+#define FEW 3     /* rows: fewer are not worth a tile of the processor's own */
 #define CHUNK 256 /* rows for which a block of weights is read once */
 #define PARTS 3   /* inputs side by side, at the most */
 
