@@ -72,7 +72,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     temperature: Annotated[float, msgspec.Meta(ge=0.01, le=100)]
     bias: Annotated[float, msgspec.Meta(ge=-100, le=100)]  # in natural-log odds
-    smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)]  # of the labels that the model learnt from
+    smoothing: Annotated[float, msgspec.Meta(ge=0, lt=1)]  # of labels: what it took from each token
     ceiling: Annotated[float, msgspec.Meta(gt=0, le=1)]  # the highest confidence
     profile: ProfileName  # whose graphs decoded
     dataset: Line  # it was fitted on

@@ -15,52 +15,58 @@ from torch import Tensor, nn
 
 from bundle.card import Precision
 from bundle.confidence import curve, log_odds
+from training.recipe import Training
 
 GROUPS = 10
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)  # over which precision is measured
 DIGITS = 4  # that are kept
 LEAST_ANSWERS = 50  # for a share of them to be worth a promise
+SMOOTHINGS = tuple(step / 100 for step in range(16))  # of which a taught model has one
 DOUBT = 4.0  # log-odds of the ceiling where there is little to fit it on
 
 
 @dataclass(frozen=True)
-class Curve:
-    """What turns an answer's log-odds, as bundle/confidence.py has them, into a confidence."""
-
-    temperature: float
-    bias: float
-    ceiling: float
-
-    def confidences(self, odds: Sequence[float]) -> np.ndarray:
-        """odds [B] -> probability that each is right [B]."""
-        return np.array([curve(one, self.temperature, self.bias, self.ceiling) for one in odds])
-
-
-@dataclass(frozen=True)
 class Judged:
-    """Whole answers: the log-odds of each [B], and whether it was right [B]."""
+    """Whole answers: natural-log probabilities of each one's tokens [B], and whether it was right [B]."""
 
-    odds: list[float]
+    scores: list[Sequence[float]]
     right: np.ndarray
+    emitted: int  # V, how many tokens may come
 
     @classmethod
     def of(
         cls,
         answers: Iterable[tuple[Sequence[int], Sequence[float]]],
         right: Iterable[bool],
-        smoothing: float,
         emitted: int,
     ) -> "Judged":
-        """Of ids and their natural-log probabilities, as `log_odds` takes them.
+        """Of ids and their natural-log probabilities.
 
         Answers without <E> are left out: they were cut off, and get no confidence.
         """
         whole = [
-            (log_odds(scores, smoothing, emitted), is_right)
-            for (ids, scores), is_right in zip(answers, right, strict=True)
-            if ids[-1] == 0
+            (scores, is_right) for (ids, scores), is_right in zip(answers, right, strict=True) if ids[-1] == 0
         ]
-        return cls([odds for odds, _ in whole], np.array([is_right for _, is_right in whole]))
+        return cls([scores for scores, _ in whole], np.array([is_right for _, is_right in whole]), emitted)
+
+    def odds(self, smoothing: float) -> list[float]:
+        """The log-odds of each [B], as bundle/confidence.py has them."""
+        return [log_odds(scores, smoothing, self.emitted) for scores in self.scores]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What turns the scores of an answer's tokens into a confidence."""
+
+    temperature: float
+    bias: float
+    ceiling: float
+    smoothing: float = 0.0
+
+    def confidences(self, judged: Judged) -> np.ndarray:
+        """The probability that each answer is right [B]."""
+        odds = judged.odds(self.smoothing)
+        return np.array([curve(one, self.temperature, self.bias, self.ceiling) for one in odds])
 
 
 @dataclass(frozen=True)
@@ -72,13 +78,23 @@ class Group:
     answers: int
 
 
-def fit(judged: Judged) -> Curve:
-    """The likeliest curve for one answer or more.
+def smoothings_of(options: Training) -> tuple[float, ...]:
+    """What label smoothing may have taken from a token: the recipe's, where a model had no teachers."""
+    return SMOOTHINGS if options.taught_by else (options.label_smoothing,)
+
+
+def fit(judged: Judged, smoothings: Sequence[float]) -> Curve:
+    """The likeliest curve for one answer or more, with one of these smoothings."""
+    return min((_fit(judged, smoothing) for smoothing in smoothings), key=lambda found: found[0])[1]
+
+
+def _fit(judged: Judged, smoothing: float) -> tuple[float, Curve]:
+    """The least loss, and its curve.
 
     Half a nat, in all, pulls each constant one unit towards an even curve, so that there is one also for few
     answers, or for answers that are all right.
     """
-    given = torch.tensor(judged.odds, dtype=torch.float64)
+    given = torch.tensor(judged.odds(smoothing), dtype=torch.float64)
     wanted = torch.tensor(judged.right, dtype=torch.float64)
     free = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     search = torch.optim.LBFGS(
@@ -94,8 +110,9 @@ def fit(judged: Judged) -> Curve:
         return mean
 
     search.step(loss)  # type: ignore[no-untyped-call]
+    least = loss().item()
     temperature, bias, ceiling = free[0].exp().item(), free[1].item(), (free[2] + DOUBT).sigmoid().item()
-    return Curve(round(temperature, DIGITS), round(bias, DIGITS), round(ceiling, DIGITS))
+    return least, Curve(round(temperature, DIGITS), round(bias, DIGITS), round(ceiling, DIGITS), smoothing)
 
 
 def group_by_size(confidences: np.ndarray, right: np.ndarray) -> list[Group]:

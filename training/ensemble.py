@@ -43,11 +43,6 @@ class Ensemble:
         penalty = f"-penalty-{self.options.length_penalty:g}" if self.options.length_penalty else ""
         return f"-beam-{self.options.width}{penalty}" if self.is_beam else ""
 
-    @property
-    def smoothing(self) -> float:
-        """Of the labels that the first model learnt from."""
-        return self.checkpoint.recipe.training.label_smoothing
-
     def answers(self, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
         """The n_best of each source. One model's greedy answers are made as the service makes them."""
         if self.is_beam or len(self.models) > 1:

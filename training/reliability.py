@@ -16,6 +16,7 @@ from training.calibration import (
     group_by_size,
     group_by_width,
     precisions,
+    smoothings_of,
 )
 from training.data import DataError, Split, load_splits, read_split
 from training.ensemble import Ensemble, load_ensemble
@@ -31,9 +32,9 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     ensemble = load_ensemble(options.runs, options)
     split = split_of(ensemble.checkpoint, options)
     fitted_on = _fitted_on(ensemble, options.fit, options.data)
-    curve = fit(_judged(ensemble, fitted_on))
+    curve = fit(_judged(ensemble, fitted_on), smoothings_of(ensemble.checkpoint.recipe.training))
     judged = _judged(ensemble, split)
-    confidences, right = curve.confidences(judged.odds), judged.right
+    confidences, right = curve.confidences(judged), judged.right
     groups = group_by_size(confidences, right)
     picture = options.runs[0] / f"reliability-{split.name}{ensemble.suffix}.png"
     from training.plots import draw_reliability  # slow to import
@@ -42,7 +43,7 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     write_atomically(picture, draw_reliability(groups, title))
     print(
         f"fitted on {fitted_on.name}\ttemperature {curve.temperature:g}, bias {curve.bias:g}, "
-        f"ceiling {curve.ceiling:g}, smoothing {ensemble.smoothing:g}\t{ensemble.decoding}"
+        f"ceiling {curve.ceiling:g}, smoothing {curve.smoothing:g}\t{ensemble.decoding}"
     )
     print("confidence\tright\tanswers")
     for group in groups:
@@ -68,10 +69,9 @@ def _judged(ensemble: Ensemble, split: Split) -> Judged:
     judged = Judged.of(
         [(best.ids, best.scores) for best, *_ in answers],
         [verdict.distance == 0 for verdict in verdicts],
-        ensemble.smoothing,
         len(ensemble.texts[1].tokens) - 1,  # all but <S>
     )
-    if not judged.odds:
+    if not judged.scores:
         raise DataError(f"{split.name}: no answer is whole; a calibration needs one at least")
     return judged
 

@@ -17,33 +17,36 @@ from training.calibration import (
     group_by_size,
     group_by_width,
     precisions,
+    smoothings_of,
 )
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.recipe import Training
 
 ANSWERS = 20_000
+EMITTED = 40
 
 
 def made_up(temperature: float, bias: float, ceiling: float, answers: int = ANSWERS) -> Judged:
     """Answers that are right as often as these constants say."""
     chance = np.random.default_rng(5)
-    odds = chance.normal(1, 5, answers).tolist()
+    odds = chance.normal(1, 5, answers)
     true = np.array([curve(one, temperature, bias, ceiling) for one in odds])
-    return Judged(odds, chance.random(answers) < true)
+    return Judged([[-np.logaddexp(0, -one)] for one in odds], chance.random(answers) < true, EMITTED)
 
 
 @pytest.mark.parametrize(
     "constants", [(1.0, 0.0, 0.98), (2.5, 0.0, 0.97), (0.6, -0.8, 0.9), (1.5, 1.0, 0.999)]
 )
 def test_constants_are_found_again(constants: tuple[float, float, float]) -> None:
-    found = fit(made_up(*constants))
+    found = fit(made_up(*constants), [0.0])
     assert (found.temperature, found.bias, found.ceiling) == pytest.approx(constants, rel=0.08, abs=0.08)
     assert found.ceiling == pytest.approx(constants[2], abs=0.01)
 
 
 def test_a_fit_is_true_and_what_it_was_fitted_to_is_not() -> None:
     judged = made_up(2.5, -0.5, 0.9)
-    before = Curve(1, 0, 1).confidences(judged.odds)
-    after = fit(judged).confidences(judged.odds)
+    before = Curve(1, 0, 1).confidences(judged)
+    after = fit(judged, [0.0]).confidences(judged)
     for group in (group_by_size, group_by_width):
         assert expected_error(group(before, judged.right)) > 0.1
         assert expected_error(group(after, judged.right)) < 0.015
@@ -51,8 +54,9 @@ def test_a_fit_is_true_and_what_it_was_fitted_to_is_not() -> None:
 
 @pytest.mark.parametrize("right", [True, False])
 def test_answers_that_are_all_alike_have_a_curve(right: bool) -> None:
-    found = fit(Judged([1.0] * 50, np.full(50, right)))
-    [one] = found.confidences([1.0])
+    judged = Judged([[-0.3]] * 50, np.full(50, right), EMITTED)
+    found = fit(judged, [0.0])
+    one = found.confidences(judged)[0]
     assert one > 0.9 if right else one < 0.1
     assert 0.01 <= found.temperature <= 100
     assert 0 < found.ceiling <= 1
@@ -81,9 +85,25 @@ def test_ten_groups_of_equal_size() -> None:
 
 def test_cut_off_answers_do_not_count() -> None:
     answers = [([3, 0], [-0.1, -0.1]), ([3, 3], [-0.1, -0.1])]
-    judged = Judged.of(answers, [True, False], 0.0, 4)
-    assert (len(judged.odds), judged.right.tolist()) == (1, [True])
-    assert Judged.of(answers[1:], [False], 0.0, 4).odds == []
+    judged = Judged.of(answers, [True, False], 4)
+    assert (len(judged.odds(0.0)), judged.right.tolist()) == (1, [True])
+    assert Judged.of(answers[1:], [False], 4).odds(0.0) == []
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.04, 0.12])
+def test_the_smoothing_of_a_taught_model_is_found(smoothing: float) -> None:
+    """Answers of 2 to 12 tokens, each right as often as its probability says once smoothing is given back."""
+    chance = np.random.default_rng(6)
+    true = [1 - chance.beta(0.3, 6, size) for size in chance.integers(2, 13, ANSWERS // 4)]
+    scores = [np.log(one * (1 - smoothing) + smoothing / EMITTED).tolist() for one in true]
+    right = chance.random(len(true)) < np.array([one.prod() for one in true])
+    found = fit(Judged(scores, right, EMITTED), smoothings_of(training(taught_by=("0",))))
+    assert found.smoothing == pytest.approx(smoothing, abs=0.02)
+    assert smoothings_of(training(label_smoothing=0.07)) == (0.07,)
+
+
+def training(**changes: object) -> Training:
+    return Training(epochs=1, patience_epochs=1, **changes)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
