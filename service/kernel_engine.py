@@ -141,14 +141,18 @@ class KernelEngine(Engine):
 
     def steps(self, count: int, most: int, short: Sequence[int] = ()) -> list[tuple[list[int], list[float]]]:
         """As `step`, up to `most` times without a look from here, until a row emits <E>; `short` may not."""
+        if not short:
+            return self._steps_of_all(count, most)
         rows = list(short)
         self._barred[rows] = self.end_id
         try:
-            return [self.step(count)] if most == 1 else self._several(count, most)
+            return self._steps_of_all(count, most)
         finally:
             self._barred[rows] = NONE
 
-    def _several(self, count: int, most: int) -> list[tuple[list[int], list[float]]]:
+    def _steps_of_all(self, count: int, most: int) -> list[tuple[list[int], list[float]]]:
+        if most == 1:
+            return [self.step(count)]
         began = time.perf_counter()
         if self._memory.width:
             self._memory.before_step(count)
