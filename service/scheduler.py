@@ -286,17 +286,7 @@ class Scheduler:
         del self._inside[sequence.id]
         forget_dead(self._deadlines, self._inside)
         sequence.finish(outcome)
-        self.news.ended.append(
-            Ended(
-                id=sequence.id,
-                outcome=outcome,
-                hypotheses=sequence.found(outcome),
-                started=sequence.started,
-                first_token=sequence.first_token,
-                finished=self._clock(),
-                escalated=sequence.escalated,
-            )
-        )
+        self.news.ended.append(Ended.of(sequence, outcome, self._clock()))
 
     def _release(self, sequence: Sequence) -> None:
         self._rows.leave(sequence)

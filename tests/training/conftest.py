@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from training.recipe import Recipe, load_recipe
+from training.report import RunFolder
 
 TINY = """
 [card]
@@ -76,3 +77,9 @@ def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny(tiny_recipe: Path) -> Recipe:
     """The tiny recipe itself."""
     return load_recipe(tiny_recipe)
+
+
+@pytest.fixture
+def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw nothing: matplotlib takes longer than they do."""
+    monkeypatch.setattr(RunFolder, "_draw_curves", lambda folder, history, layers: None)

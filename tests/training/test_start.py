@@ -6,23 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.__main__ import main
+from tests.training.short_runs import train
 from training.checkpoint import load_checkpoint
-from training.report import RunFolder
 from training.start import best_digest
 from training.trainer import Trainer
 
 LETTERS = "abcdefghij"
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RunFolder, "_draw_curves", lambda folder, history, layers: None)
-
-
-def train(recipe: Path, folder: Path, *more: str) -> int:
-    changes = ["--set", "training.epochs=1", "--set", "data.train=100"]
-    return main([str(recipe), "--run", str(folder), "--device", "cpu", *changes, *more])
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 @pytest.fixture(scope="module")

@@ -10,20 +10,20 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from tests.training.short_runs import train
 from training import teaching
-from training.__main__ import main
 from training.batches import IGNORED, Batch, Lesson, pick
 from training.checkpoint import load_checkpoint
 from training.data import Examples
 from training.model import Seq2Seq
 from training.objective import add_gradients
 from training.recipe import Model, Training
-from training.report import RunFolder
 from training.start import best_digest
 from training.teaching import take_lessons
 
 LETTERS, EMITTED = 9, 12  # tokens of the source; V
 CHANCE = np.random.default_rng(5)
+pytestmark = pytest.mark.usefixtures("no_curves")
 
 
 def network(seed: int, size: int = 8) -> Seq2Seq:
@@ -111,16 +111,6 @@ def test_a_lesson_that_is_certain_is_a_label() -> None:
 
 
 # Runs
-
-
-@pytest.fixture(autouse=True)
-def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RunFolder, "_draw_curves", lambda folder, history, layers: None)
-
-
-def train(recipe: Path, folder: Path, *more: str) -> int:
-    changes = ["--set", "training.epochs=1", "--set", "data.train=100"]
-    return main([str(recipe), "--run", str(folder), "--device", "cpu", *changes, *more])
 
 
 @pytest.fixture(scope="module")
