@@ -183,6 +183,21 @@ def test_a_least_length_needs_no_search_to_be_kept():
     assert min(len(h.tokens) for h in hypotheses_of(Options(30))) < 9  # who would have ended earlier
 
 
+def alone(source: list[int], options: Options) -> Hypothesis:
+    """What a source gets on an idle engine, which takes several steps in one go."""
+    lift = Lift(TableEngine(rows=2))
+    (sequence,) = lift.ride(source, options=options)
+    lift.run()
+    return lift.ended[sequence.id].hypotheses[0]
+
+
+def test_several_steps_in_one_go_end_with_the_least_length():
+    """The first <E> that may come is not put off with those before it."""
+    plain, searched = Options(30, min_length=3), Options(30, min_length=3, loop_repeats=30)
+    for n in range(40):
+        assert alone([n, n], plain) == alone([n, n], searched)
+
+
 def test_a_least_length_that_is_not_kept_is_found_out(monkeypatch):
     """The negative control of the test above."""
     short_rows = Lengths.short_rows

@@ -101,6 +101,16 @@ def test_a_step_that_throws_fails_its_culprit_alone():
     assert "secret" not in str(lift.ended[bad.id])
 
 
+def test_a_least_length_is_kept_in_a_step_that_throws():
+    """The step says <E> for whoever comes beside the culprit, who may not end before his third."""
+    lift = Lift(BrokenEngine(rows=4))
+    lift.ride([14, 3])
+    (short,) = lift.ride([0], options=Options(9, min_length=2))
+    lift.run()
+    assert lift.outcome(short) is Outcome.EOS
+    assert len(lift.tokens(short)) == 2
+
+
 def test_an_encoder_run_that_throws_fails_its_culprit_alone():
     engine = BrokenEngine(rows=4)
     lift = Lift(engine)
