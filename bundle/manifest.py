@@ -73,6 +73,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     input_feeding: bool  # each step reads the attentional vector of the one before
     context: Literal["first-step", "every-step"]  # whether each step reads the encoder's last state too
     parameters: Count
+    starts_from: Literal["bottom", "top"] = "bottom"  # which layers start a decoder that has fewer
 
     def __post_init__(self) -> None:
         if self.attention == "none" and self.input_feeding:

@@ -225,6 +225,7 @@ def _describe(
         input_feeding=sizes.input_feeding,
         context=sizes.context,
         parameters=sum(parameter.numel() for parameter in model.parameters()),
+        starts_from=sizes.starts_from,
     )
     vocabulary = Vocabulary(
         source_size=len(source.tokens),

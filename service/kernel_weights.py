@@ -160,6 +160,7 @@ def encoder_weights(bundle: Bundle, file: str) -> EncoderWeights:
         directions=(Direction * len(directions))(*directions),
         bridges=sizes.decoder_layers,
         hidden=hidden,
+        lowest=max(0, sizes.encoder_layers - sizes.decoder_layers) if sizes.starts_from == "top" else 0,
         first_hidden=_together(first_hidden),
         first_cell=_together(first_cell),
         coarse=Grid(1 / coarse, 128),

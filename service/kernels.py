@@ -84,6 +84,7 @@ class Encoder(Structure):
         ("directions", POINTER(Direction)),
         ("bridges", c_int64),
         ("hidden", c_int64),
+        ("lowest", c_int64),
         ("first_hidden", POINTER(Weights)),
         ("first_cell", POINTER(Weights)),
         ("coarse", Grid),

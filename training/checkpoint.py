@@ -78,7 +78,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: format {metadata.get('format')!r}; expected {FORMAT!r}")
     try:
         return Checkpoint(
-            recipe=msgspec.json.decode(metadata["recipe"], type=Recipe),
+            recipe=_recipe(metadata["recipe"]),
             source_text=metadata["source_text"].encode(),
             target_text=metadata["target_text"].encode(),
             tensors=tensors,
@@ -86,3 +86,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         )
     except (KeyError, msgspec.DecodeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _recipe(text: str) -> Recipe:
+    """The recipe of a checkpoint. Once a decoder with fewer layers than its encoder began from the lowest."""
+    tables = msgspec.json.decode(text)
+    sizes = tables.get("model", {})
+    if sizes.get("encoder_layers", 1) > sizes.get("decoder_layers", 1):
+        sizes.setdefault("starts_from", "bottom")
+    return msgspec.convert(tables, Recipe)

@@ -59,12 +59,13 @@ class Encoder(nn.Module):
 class Bridge(nn.Module):
     """Turns the encoder's last state into the decoder's first: a linear map a layer, for hidden and for cell.
 
-    A decoder deeper than its encoder starts its further layers from the encoder's top one.
+    A decoder with fewer layers than its encoder starts from the topmost; one with more starts its further
+    layers from the top one.
     """
 
     def __init__(self, sizes: Model) -> None:
         super().__init__()
-        self.picked = [min(layer, sizes.encoder_layers - 1) for layer in range(sizes.decoder_layers)]
+        self.picked = sizes.starting_layers
         size, hidden = sizes.memory_size, sizes.hidden_size
         self.hidden = nn.ModuleList(nn.Linear(size, hidden) for _ in self.picked)
         self.cell = nn.ModuleList(

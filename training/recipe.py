@@ -66,6 +66,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     attention: Literal["none", "dot", "general", "additive"] = "none"
     input_feeding: bool = False
     context: Literal["first-step", "every-step"] = "first-step"  # where the encoder's summary goes
+    starts_from: Literal["top", "bottom"] = "top"  # which layers start a decoder that has fewer
     dropout: Share = 0.0
     variational_dropout: bool = False  # one mask for all steps of a sequence
 
@@ -73,6 +74,12 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def memory_size(self) -> int:
         """Size of an encoder output, both directions together."""
         return self.encoder_hidden_size or self.hidden_size
+
+    @property
+    def starting_layers(self) -> list[int]:
+        """The encoder's layer that starts each layer of the decoder."""
+        skipped = max(0, self.encoder_layers - self.decoder_layers) if self.starts_from == "top" else 0
+        return [min(layer + skipped, self.encoder_layers - 1) for layer in range(self.decoder_layers)]
 
     @property
     def bridged(self) -> bool:

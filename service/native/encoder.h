@@ -18,6 +18,7 @@ typedef struct {
   int64_t layers, ways, units; /* U of one direction; D is ways * U */
   const Direction *directions; /* [layers, ways] */
   int64_t bridges, hidden;     /* layers of the decoder; H */
+  int64_t lowest;              /* the layer that starts the decoder's first; the next one its second; .. */
   const Weights *first_hidden; /* [bridges] */
   const Weights *first_cell;   /* [bridges, 2]: of a coarse byte, and of a fine one */
   Grid coarse, fine;
@@ -151,7 +152,8 @@ void chairlift_encode(const Encoder *encoder, const Run *run) {
     input = output;
   }
   for (int64_t bridge = 0; bridge < encoder->bridges; bridge++) {
-    const int64_t layer = bridge < encoder->layers ? bridge : encoder->layers - 1;
+    const int64_t next = bridge + encoder->lowest;
+    const int64_t layer = next < encoder->layers ? next : encoder->layers - 1;
     const float *hidden = ends + layer * 2 * run->sources * size;
     cross_bridge(encoder, run, bridge, hidden, hidden + run->sources * size, sums, high, low);
   }

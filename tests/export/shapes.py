@@ -66,6 +66,7 @@ def network(
         input_feeding=sizes_.input_feeding,
         context=sizes_.context,
         parameters=1,
+        starts_from=sizes_.starts_from,
     )
 
 

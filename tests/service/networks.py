@@ -30,7 +30,7 @@ FEW = EVERY[::13]  # every cell, look and shape is among them
 
 @cache
 def exported(
-    folder: Path, kind: Kind, spread: float = 2, profiles: str = "int8,fp32"
+    folder: Path, kind: Kind, spread: float = 3, profiles: str = "int8,fp32"
 ) -> tuple[Bundle, Seq2Seq]:
     """A bundle of some profiles, made in a new folder inside `folder`, and its network."""
     cell, look, shape = kind

@@ -1,11 +1,15 @@
 """Checkpoints come back as they were, or not at all."""
 
+import dataclasses
 import errno
+import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
+from msgspec.structs import replace
 from safetensors.torch import save_file
 
 from bundle.text import build_source, build_target
@@ -29,6 +33,21 @@ def test_what_is_saved_comes_back(tmp_path: Path, checkpoint: Checkpoint) -> Non
     assert found.tensors.keys() == checkpoint.tensors.keys()
     assert all(torch.equal(found.tensors[name], checkpoint.tensors[name]) for name in found.tensors)
     assert list(found.group("optimizer")) == ["0.step"]
+
+
+@pytest.mark.parametrize(("layers", "starts_from"), [(3, "bottom"), (2, "top")])
+def test_an_old_recipe_starts_the_decoder_from_the_bottom(
+    tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, layers: int, starts_from: str
+) -> None:
+    """Where that makes a difference: checkpoints once did not say."""
+    sizes = replace(checkpoint.recipe.model, encoder_layers=layers, decoder_layers=2)
+    old = dataclasses.replace(checkpoint, recipe=replace(checkpoint.recipe, model=sizes))
+    with monkeypatch.context() as patch:
+        said = msgspec.to_builtins(old.recipe)
+        del said["model"]["starts_from"]
+        patch.setattr("training.checkpoint.msgspec.json.encode", lambda _: json.dumps(said).encode())
+        save_checkpoint(tmp_path / "c.safetensors", old)
+    assert load_checkpoint(tmp_path / "c.safetensors").recipe.model.starts_from == starts_from
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.2, 0.9, 0.999])

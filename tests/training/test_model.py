@@ -9,6 +9,10 @@ from training.recipe import Model
 SIZES = {
     "one way": Model(embedding_size=6, hidden_size=8, encoder_layers=2, decoder_layers=2),
     "two ways": Model(embedding_size=6, hidden_size=8, bidirectional=True, dropout=0.5),
+    "deeper encoder": Model(embedding_size=6, hidden_size=8, encoder_layers=3, bidirectional=True),
+    "deeper encoder, two": Model(
+        embedding_size=6, hidden_size=8, encoder_layers=3, decoder_layers=2, encoder_hidden_size=6
+    ),
     "deeper decoder": Model(embedding_size=6, hidden_size=8, decoder_layers=3, bidirectional=True),
 }
 
@@ -77,6 +81,32 @@ def test_every_parameter_learns(model: Seq2Seq) -> None:
     model.train()
     model(SOURCE, LENGTHS, READ).logsumexp(2).sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.parameters())
+
+
+def test_a_start_from_the_bottom_would_teach_the_top_nothing() -> None:
+    """Negative control of the test above, and how such networks once were."""
+    sizes = Model(embedding_size=6, hidden_size=8, encoder_layers=3, bidirectional=True, starts_from="bottom")
+    model = Seq2Seq(9, 7, sizes)
+    model(SOURCE, LENGTHS, READ).logsumexp(2).sum().backward()
+    idle = {name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()}
+    assert idle and all("encoder.recurrent" in name for name in idle)
+
+
+@pytest.mark.parametrize(
+    ("layers", "top", "bottom"),
+    [((3, 1), [2], [0]), ((3, 2), [1, 2], [0, 1]), ((2, 2), [0, 1], [0, 1]), ((1, 3), [0] * 3, [0] * 3)],
+)
+def test_which_layers_start_the_decoder(layers: tuple[int, int], top: list[int], bottom: list[int]) -> None:
+    for starts_from, wanted in (("top", top), ("bottom", bottom)):
+        sizes = Model(
+            embedding_size=6,
+            hidden_size=8,
+            bidirectional=True,
+            encoder_layers=layers[0],
+            decoder_layers=layers[1],
+            starts_from=starts_from,
+        )
+        assert sizes.starting_layers == wanted
 
 
 def test_weights_under_their_old_names_are_taken(model: Seq2Seq) -> None:
