@@ -109,7 +109,8 @@ class Sequence:
         if self.search is not None:
             if reason == "deadline":
                 self.search.finish(reason)
-            return [found for found in self.search.hypotheses if found.scores]  # none: it had no row yet
+            began = [found for found in self.search.hypotheses if found.scores]
+            return began if reason == "deadline" else self.search.hypotheses  # an end may have no tokens
         if not self.scores:
             return []
         tokens = self.tokens[:-1] if reason == "eos" else self.tokens

@@ -37,6 +37,7 @@ class Servicer:
         """Tokens of one input as they are decided, then the answer."""
         model = self._models.select(request.model.name, request.model.version)
         options, priority = requests.options(request.options, model), requests.priority(request.priority)
+        requests.refuse_floods(options, 1, model)
         deadline = self._deadline(_time_for(options, seconds))
         async with aclosing(model.stream(request.input, options, deadline, priority)) as news:
             async for item in news:

@@ -19,15 +19,17 @@ class Beam:
     """Ends when all are finished, at max_length, or when no live one can get among the n_best any more.
 
     A live hypothesis that nothing may follow is given up. It becomes an answer, with reason `constraint`,
-    only where there is no other.
+    only where there is no other. `before`: what a cascade had found greedily; it is the best so far until
+    the beam has tokens of its own.
     """
 
-    def __init__(self, options: Options, constraints: Constraints) -> None:
+    def __init__(self, options: Options, constraints: Constraints, before: Branch = EMPTY) -> None:
         self.width = options.beam_size
         self.hypotheses: list[Hypothesis] = []
         self.again: None = None
         self._options = options
         self._constraints = constraints
+        self._before = before
         self._live = [EMPTY]  # best first; all of the same length
         self._finished: list[Hypothesis] = []  # in the order in which they ended
         # What adds up only falls, unless biases lift it: its value now, over the longest length, is a bound.
@@ -61,6 +63,8 @@ class Beam:
     def finish(self, reason: Reason) -> None:
         """As Search.finish. Whole hypotheses come before those that are cut off."""
         whole, self._finished = self._ranking(), []
+        if self._live == [EMPTY]:
+            self._live = [self._before]
         self._finish_live(reason)
         self.hypotheses = [*whole, *self._ranking()][: self._options.n_best]
 

@@ -52,9 +52,13 @@ class Branch:
             return "eos"
         if len(self.tokens) >= options.max_length:
             return "length"
-        if options.loop_repeats and is_loop(self.tokens, options.loop_repeats):
+        if self._may_loop(options) and is_loop(self.tokens, options.loop_repeats):
             return "loop"
         return None
+
+    def _may_loop(self, options: Options) -> bool:
+        """Whether a loop would end it: what the caller spelled out himself is never cut."""
+        return options.loop_repeats > 0 and len(self.tokens) > len(options.prefix) and not options.lexicon
 
     def ended(self, reason: Reason, options: Options) -> Hypothesis:
         """The hypothesis that this branch has become."""

@@ -4,6 +4,7 @@ A search is told the distributions that followed its hypotheses and says how the
 else, so an answer is the same whatever shares the step.
 """
 
+from functools import partial
 from typing import Protocol
 
 from service.decoding.beam import Beam
@@ -63,5 +64,5 @@ def search_for(options: Options, size: int) -> Search | None:
     if options.beam_size == 1:
         return Single(options, constraints)
     if options.cascade_margin > 0:
-        return Single(options, constraints, lambda: Beam(options, constraints))
+        return Single(options, constraints, partial(Beam, options, constraints))
     return Beam(options, constraints)

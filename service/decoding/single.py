@@ -6,7 +6,7 @@ Knows nothing of rows: it is told one distribution a step.
 from collections.abc import Callable
 
 from service.decoding.beam import Beam
-from service.decoding.branch import EMPTY
+from service.decoding.branch import EMPTY, Branch
 from service.decoding.constraints import Candidate, Constraints
 from service.decoding.distributions import Distributions
 from service.decoding.sampling import draw
@@ -18,13 +18,14 @@ class Single:
     """Goes on with the best token that may come, or with a drawn one.
 
     With a `beam` it is the first half of a cascade: as soon as the two best tokens that may come lie closer
-    than `cascade_margin`, it gives up and leaves a beam in `again`. Until it has ended nothing is final.
+    than `cascade_margin`, it gives up and leaves a beam in `again`, made from what it has found so far. Until
+    it has ended nothing is final.
     """
 
     width = 1
 
     def __init__(
-        self, options: Options, constraints: Constraints, beam: Callable[[], Beam] | None = None
+        self, options: Options, constraints: Constraints, beam: Callable[[Branch], Beam] | None = None
     ) -> None:
         self.hypotheses: list[Hypothesis] = []
         self.again: Beam | None = None
@@ -74,5 +75,5 @@ class Single:
     def _best(self, rows: Distributions) -> Candidate | None:
         found = self._constraints.best(self._branch.tokens, rows, 0, 2 if self._beam else 1)
         if self._beam and len(found) == 2 and found[0][1] - found[1][1] < self._options.cascade_margin:
-            self.again = self._beam()
+            self.again = self._beam(self._branch)
         return found[0] if found else None

@@ -51,7 +51,8 @@ def why_ended(options: Options, tokens: tuple[int, ...], token: int) -> str:
         return "eos"
     if len(tokens) == options.max_length:
         return "length"
-    times = options.loop_repeats
+    own_words = len(tokens) > len(options.prefix) and not options.lexicon
+    times = options.loop_repeats if own_words else 0
     for cycle in range(1, 9) if times else ():
         if len(tokens) >= cycle * times and tokens[-cycle * times :] == tokens[-cycle:] * times:
             return "loop"

@@ -105,6 +105,18 @@ def test_dead_ends_end_with_a_reason(options):
     assert (hypothesis.score, hypothesis.normalised) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_loop_cuts_nothing_that_the_caller_spelled_out(beam_size):
+    model = slow.random_model(12, 1)
+    options = Options(6, beam_size=beam_size, loop_repeats=2)
+    [begun] = decode(replace(options, prefix=(2, 2, 3)), 12, model)
+    assert begun.tokens[:3] == [2, 2, 3]
+    [chosen] = decode(replace(options, lexicon=pack([(2, 2, 3)])), 12, model)
+    assert (chosen.tokens, chosen.reason) == ([2, 2, 3], "eos")
+    [looped] = decode(replace(options, prefix=(2,), allowed=(2,), min_length=6), 12, model)
+    assert (looped.tokens, looped.reason) == ([2, 2], "loop")
+
+
 def test_a_beam_gives_up_dead_ends_where_another_way_leads_on():
     model = slow.random_model(12, 1)
     options = Options(6, beam_size=5, n_best=5, lexicon=pack([(1, 2), (3, 4)]), banned=(2,))

@@ -3,11 +3,12 @@
 import pytest
 
 from service import waiting
+from service.decoding.search import search_for
 from service.options import Options
 from service.sequence import Outcome, Sequence
 from service.waiting import FEW
 from tests.service.conftest import BrokenEngine, CountdownEngine
-from tests.service.decoding_cases import decode
+from tests.service.decoding_cases import decode, run
 from tests.service.lift import FAR, Lift, TableEngine
 
 pytestmark = pytest.mark.usefixtures("nobody_is_held")
@@ -79,6 +80,26 @@ def test_partial_on_deadline_gives_the_best_so_far(options):
     assert {(h.reason, len(h.tokens)) for h in found} == {("deadline", 4)}
     assert len(found) == options.n_best
     assert lift.ended[queued.id].hypotheses == [], "no tokens are no answer"
+
+
+def test_a_cascade_out_of_time_has_its_greedy_half():
+    """Its beam waits for rows, which others keep."""
+    lift = Lift(TableEngine(rows=3))
+    options = Options(60, min_length=50, beam_size=3, cascade_margin=0.1, partial_on_deadline=True)
+
+    def half(source):
+        """Tokens until two come too close, as the cascade takes them."""
+        search = search_for(options, 12)
+        for _ in run(search, lift.engine.alone(source)):
+            pass
+        return search.again._before.tokens if search.again else []
+
+    source, wanted = next(([n], half([n])) for n in range(999) if len(half([n])) == 4)
+    lift.ride([1], [2], options=Options(99, min_length=99))  # two of the three rows
+    (cascade,) = lift.ride(source, options=options, deadline=lift.now + 9)
+    lift.run()
+    assert lift.outcome(cascade) is Outcome.DEADLINE
+    assert [(h.tokens, h.reason) for h in lift.ended[cascade.id].hypotheses] == [(wanted, "deadline")]
 
 
 def test_not_a_number_fails_its_own_row_only():

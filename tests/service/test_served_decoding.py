@@ -130,6 +130,36 @@ async def test_what_constraints_promise(start):
         assert not all(holds(generation.hypotheses[0].text) for generation in free)
 
 
+DEAD_ENDS = {
+    "greedy": {},
+    "beam": {"beam_size": 3, "n_best": 2},
+    "cascade": {"beam_size": 3, "cascade_margin": 0.2},
+    "draws": {"sampling": pb.Sampling(seed=5)},
+}
+
+
+@pytest.mark.parametrize("fields", DEAD_ENDS.values(), ids=DEAD_ENDS)
+async def test_where_nothing_may_come_the_answer_is_empty_and_says_why(start, fields):
+    service = await start()
+    options = {"lexicon": ["T1 T2"], "banned_tokens": ["T1"], "log_probabilities": True, **fields}
+    answers = generations(await service.ask("ab", "cd", **options))
+    request = pb.GenerateStreamRequest(input="ab", options=pb.DecodingOptions(**options))
+    [last] = [event async for event in service.stub.GenerateStream(request, timeout=10)]
+    for answer in (*answers, last.result.generation):
+        [found] = answer.hypotheses
+        assert (found.text, *found.token_ids, *found.log_probabilities, found.score) == ("", 0.0)
+        assert found.finish_reason == pb.FINISH_REASON_CONSTRAINT and not found.HasField("confidence")
+
+
+async def test_a_stream_may_not_be_far_too_large_either(start, monkeypatch):
+    monkeypatch.setattr("service.requests.MAX_NUMBERS", 50)
+    service = await start()
+    request = pb.GenerateStreamRequest(input="ab", options=pb.DecodingOptions(alternatives=8))
+    with pytest.raises(grpc.aio.AioRpcError, match="50 in one answer are allowed") as caught:
+        [event async for event in service.stub.GenerateStream(request, timeout=10)]
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_many_ways_of_decoding_share_the_rows(start):
     service = await start()
     alone = [await service.ask(*WORDS, **fields) for fields in OPTIONS.values()]
