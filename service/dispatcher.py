@@ -11,9 +11,9 @@ from functools import partial
 
 from service.errors import Draining, Internal, Overloaded
 from service.link import Link
+from service.load import Load
 from service.messages import Abort, Batch, Cancel, Ended, News, is_express
 from service.options import Options
-from service.rate import FinishRate
 from service.sequence import Outcome
 
 log = logging.getLogger(__name__)
@@ -96,12 +96,11 @@ class Dispatcher:
         for engine in self._engines:
             engine.link.hear = partial(self._hear, engine)
             engine.link.lost = partial(self._lost, engine)
-        self._rows = [rows * len(links), express_rows(rows) * len(links)]
+        self._lanes = Load(rows * len(links)), Load(express_rows(rows) * len(links))  # common, express
         self._max_waiting = max_waiting
         self._heard = heard
         self._crashed = crashed
         self._next_id = 1
-        self._rate = FinishRate()
         self._closed = False
         self.device = "cpu"  # where the engines decode
 
@@ -113,20 +112,17 @@ class Dispatcher:
     @property
     def rows(self) -> int:
         """Rows in all, those for priority included."""
-        return sum(self._rows)
+        return sum(lane.rows for lane in self._lanes)
 
     @property
     def running(self) -> int:
         """Rows in use, or wanted at once."""
-        return sum(min(self._wanted(lane), rows) for lane, rows in enumerate(self._rows))
+        return sum(lane.running for lane in self._lanes)
 
     @property
     def waiting(self) -> int:
         """Rows that are wanted and that somebody else still has."""
-        return sum(max(0, self._wanted(lane) - rows) for lane, rows in enumerate(self._rows))
-
-    def _wanted(self, lane: int) -> int:
-        return sum(engine.rows[lane] for engine in self._engines)
+        return sum(lane.waiting for lane in self._lanes)
 
     def submit(self, submissions: Sized[Submission]) -> None:
         """Takes all of a call's sequences, or none of them. They have one deadline and one priority.
@@ -135,16 +131,14 @@ class Dispatcher:
         """
         if self._closed:
             raise Draining("the server is draining")
-        now = time.monotonic()
-        more, lane = 0, False
-        for submission in submissions:
-            more += submission.options.beam_size
-            lane |= submission.express
-        free = self._rows[lane] - self._wanted(lane)
-        wait = self._rate.seconds_for(1 - free) if free < 1 and not lane else 0.0
-        if more - free > self._max_waiting:
+        if not submissions:
+            return
+        now, one = time.monotonic(), submissions[0]
+        lane = self._lanes[one.express]
+        wait = lane.seconds_until_a_row(one.priority)
+        if not lane.has_room(one.priority, len(submissions), self._max_waiting):
             raise Overloaded("QUEUE_FULL", f"the queue is full ({self._max_waiting} sequences)", wait)
-        if wait and any(now + wait >= submission.deadline for submission in submissions):
+        if wait and now + wait >= one.deadline:
             raise Overloaded("DEADLINE_UNREACHABLE", "the queue is longer than the deadline", wait)
         first = 0
         for end, submission in enumerate(submissions, 1):
@@ -189,7 +183,9 @@ class Dispatcher:
         for id_, submission in enumerate(submissions, first):
             submission.id, submission.engine, submission.arrived = id_, engine, now
             engine.submissions[id_] = submission
-        engine.rows[one.express] += len(submissions) * one.options.beam_size
+        rows = len(submissions) * one.options.beam_size
+        engine.rows[one.express] += rows
+        self._lanes[one.express].enter(one.priority, len(submissions), rows)
         sources = [submission.source_ids for submission in submissions]
         engine.link.submit(Batch(first, sources, one.options, one.deadline, now, one.priority, one.streams))
 
@@ -202,13 +198,13 @@ class Dispatcher:
         ended = []
         for end in news.ended:
             submission = engine.submissions.pop(end.id)
-            engine.rows[submission.express] -= submission.options.beam_size
+            rows = submission.options.beam_size
+            engine.rows[submission.express] -= rows
+            held = end.finished - end.started if end.started else 0.0
+            self._lanes[submission.express].leave(submission.priority, rows, held)
             submission.ended = end
             ended.append(submission)
             self._tell(submission)
-        busy = sum(news.step_seconds) + sum(news.encode_seconds) + sum(news.overhead_seconds)
-        rows = sum(submission.options.beam_size for submission in ended)
-        self._rate.observe(busy / len(self._engines), rows)
         self._heard(news, ended)
 
     def _tell(self, submission: Submission) -> None:

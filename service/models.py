@@ -53,8 +53,9 @@ class Model:
         self.digest = bundle.digest
         self.manifest = bundle.manifest
         self.profile = profile
-        self.max_inputs = settings.max_inputs
-        self.max_beam_size = express_rows(settings.max_rows)  # a wider one would never get its rows there
+        narrowest = express_rows(settings.max_rows)  # whoever wants more than that lane has never comes in
+        self.max_beam_size = narrowest
+        self.max_inputs = min(settings.max_inputs, narrowest + settings.max_waiting)
         self.dispatcher = dispatcher
         dispatcher.device = device
         self.answers: Answers[Result, Submission] = Answers(

@@ -65,7 +65,7 @@ HELP = {
     "kernels": "whether compiled kernels decode what they suit; else ONNX Runtime decodes everything",
     "threads": "threads of one encoder or decoder run",
     "max_rows": "sequences that are decoded together",
-    "max_waiting": "sequences that may wait for a row; more are refused",
+    "max_waiting": "sequences that may wait for a row, none of lower priority counted; more are refused",
     "max_inputs": "inputs in one call",
     "encode_tokens": "source tokens encoded between two steps, which bounds how long others are held up",
     "max_request_seconds": "longest time for a request, and the deadline of those that bring none",
