@@ -137,9 +137,13 @@ class TargetText(_Text):
     def __init__(self, json_bytes: bytes) -> None:
         super().__init__(json_bytes)
         self._by_id = dict(enumerate(self.tokens))
-        # What two tokens have between them; None: the file's decoder does more than join them.
         decoder = json.loads(json_bytes).get("decoder")
-        self._joint = " " if decoder is None else "" if decoder == {"type": "Fuse"} else None
+        if decoder not in (None, {"type": "Fuse"}):
+            raise BundleError(
+                f"{self.file}: decoder {decoder.get('type')} might take back text that was streamed; null "
+                "(a space between two tokens) and Fuse (nothing between them) are allowed"
+            )
+        self._joint = " " if decoder is None else ""
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of target ids, each spelled out, `<E>` too.
@@ -152,9 +156,7 @@ class TargetText(_Text):
             raise ValueError(
                 f"token ids {min(ids)}..{max(ids)}; 0..{len(self.tokens) - 1} are allowed"
             ) from None
-        if self._joint is not None:
-            return self._joint.join(spelled)
-        return self._tokenizer.decode(ids, skip_special_tokens=False)
+        return self._joint.join(spelled)
 
 
 def build_source(

@@ -25,7 +25,9 @@ SERVICE_CONFIG = {
 }
 
 # A ping a minute while calls are open: servers that allow one every 30 s accept it.
+# An answer may hold millions of numbers (DecodingOptions says how many); by itself gRPC refuses over 4 MiB.
 CHANNEL_OPTIONS: tuple[tuple[str, str | int], ...] = (
+    ("grpc.max_receive_message_length", 256 << 20),
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
     ("grpc.enable_retries", 1),
     ("grpc.keepalive_time_ms", 60_000),

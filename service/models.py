@@ -86,7 +86,7 @@ class Model:
         """Decodes inputs; each gets an answer or its own error, in order. `deadline`: on the monotonic clock.
 
         Raises InvalidRequest for an only input that is wrong, and what befalls a call as a whole: Overloaded,
-        Draining, DeadlineExceeded.
+        Draining, and DeadlineExceeded where nothing is whole, nor any part asked for.
         """
         sources = self._sources(inputs)
         if self.lexicon is not None and asks_for_the_best_alone(options):
@@ -200,9 +200,10 @@ class Model:
         except TimeoutError:
             raise too_late() from None
         results = [found.answer if isinstance(found, SharedFlight) else found for found in boarded]
+        some = any(isinstance(result, Answer) for result in results)
         for result in results:
             assert result is not None
-            whole = isinstance(result, DeadlineExceeded | Draining)  # these befall a call as a whole
+            whole = isinstance(result, Draining) or (isinstance(result, DeadlineExceeded) and not some)
             if whole or (len(results) == 1 and isinstance(result, ServiceError)):
                 assert isinstance(result, ServiceError)
                 raise result.with_traceback(None)  # equal inputs share it
@@ -230,7 +231,8 @@ class Model:
         outcome = submission.ended.outcome
         if outcome is Outcome.CANCELLED:
             return  # nobody waits for it
-        if outcome is Outcome.DEADLINE and not submission.ended.hypotheses:
+        is_late = outcome is Outcome.DEADLINE and not submission.ended.hypotheses
+        if is_late and not submission.options.partial_on_deadline:
             if self.answers.expire(flight, time.monotonic()):
                 self._fly_again(flight, submission)
             return

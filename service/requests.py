@@ -23,7 +23,7 @@ MAX_MARGIN = 100.0
 MAX_LENGTH_PENALTY = 5.0
 MAX_ALTERNATIVES = 8
 TEMPERATURES = (0.01, 100.0)
-MAX_NUMBERS = 4_000_000  # of alternatives and alignments, in one answer
+MAX_NUMBERS = 4_000_000  # in one answer
 
 Number = TypeVar("Number", int, float)
 
@@ -58,19 +58,22 @@ def options(message: pb.DecodingOptions, model: Model) -> Options:
     )
 
 
-def refuse_floods(asked: Options, inputs: int, model: Model) -> None:
-    """Raises InvalidRequest where alternatives or alignments might make an answer far too large."""
-    if not (asked.alternatives or asked.alignments):
-        return
-    weights = model.manifest.limits.max_source_length if asked.alignments else 0
-    numbers = inputs * asked.n_best * (asked.max_length + 1) * (asked.alternatives + weights)
+def refuse_floods(asked: Options, log_probabilities: bool, inputs: int, model: Model) -> None:
+    """Raises InvalidRequest where an answer might hold far too many numbers, naming what most of them are."""
+    positions = inputs * asked.n_best * (asked.max_length + 1)
+    at_each = {
+        "options.n_best": 1,  # the token itself
+        "options.log_probabilities": int(log_probabilities),
+        "options.alternatives": 2 * asked.alternatives,
+        "options.alignments": model.manifest.limits.max_source_length * asked.alignments,
+    }
+    numbers = positions * sum(at_each.values())
     if numbers > MAX_NUMBERS:
-        field = "options.alignments" if asked.alignments else "options.alternatives"
         reason = (
             f"up to {numbers} numbers for {inputs} inputs, n_best {asked.n_best} and max_length "
             f"{asked.max_length}; {MAX_NUMBERS} in one answer are allowed"
         )
-        raise InvalidRequest(Violation(field, reason))
+        raise InvalidRequest(Violation(max(at_each, key=at_each.__getitem__), reason))
 
 
 def priority(value: int) -> int:

@@ -26,7 +26,7 @@ class Servicer:
         """Answers for many inputs, in their order."""
         model = self._models.select(request.model.name, request.model.version)
         options, priority = requests.options(request.options, model), requests.priority(request.priority)
-        requests.refuse_floods(options, len(request.inputs), model)
+        requests.refuse_floods(options, request.options.log_probabilities, len(request.inputs), model)
         deadline = self._deadline(_time_for(options, seconds))
         answers = await model.generate(request.inputs, options, deadline, priority)
         return wire.response(model, answers, request.options)
@@ -37,7 +37,7 @@ class Servicer:
         """Tokens of one input as they are decided, then the answer."""
         model = self._models.select(request.model.name, request.model.version)
         options, priority = requests.options(request.options, model), requests.priority(request.priority)
-        requests.refuse_floods(options, 1, model)
+        requests.refuse_floods(options, request.options.log_probabilities, 1, model)
         deadline = self._deadline(_time_for(options, seconds))
         async with aclosing(model.stream(request.input, options, deadline, priority)) as news:
             async for item in news:

@@ -267,13 +267,18 @@ def test_only_characters_have_a_table() -> None:
 @given(ids=st.lists(st.integers(0, 5), max_size=8))
 def test_joined_tokens_are_what_the_library_decodes(level: Any, ids: list[int]) -> None:
     target = TargetText(build_target(("AA", "B", "c'") if level == "word" else ("A", "b", "\u00e9"), level))
-    assert target._joint is not None
     assert target.decode(ids) == target._tokenizer.decode(ids, skip_special_tokens=False)
 
 
-def test_another_decoder_is_the_librarys() -> None:
-    settings_ = json.loads(build_target(("a", "b"), "char"))
-    settings_["decoder"] = {"type": "WordPiece", "prefix": "##", "cleanup": True}
-    target = TargetText(json.dumps(settings_).encode())
-    assert target._joint is None
-    assert target.decode([2, 3]) == target._tokenizer.decode([2, 3], skip_special_tokens=False)
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False},
+    ],
+)
+def test_a_decoder_that_might_take_text_back_is_refused(decoder: dict[str, Any]) -> None:
+    settings_ = json.loads(build_target(["a", "b"], "char"))
+    settings_["decoder"] = decoder
+    with pytest.raises(BundleError, match=f"decoder {decoder['type']} might take back .* null .* and Fuse"):
+        TargetText(json.dumps(settings_).encode())

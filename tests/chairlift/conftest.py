@@ -138,6 +138,8 @@ def result(text: str, index: int, request: pb.GenerateRequest) -> pb.Result:
     field = f"inputs[{index}]"
     if text == "BAD":
         return pb.Result(error=pb.Error(code=3, message=f"{field}: bad", field=field))
+    if text == "LARGE":
+        return pb.Result(generation=pb.Generation(hypotheses=[pb.Hypothesis(text="L" * (5 << 20))]))
     return pb.Result(generation=generation(text, request.options))
 
 

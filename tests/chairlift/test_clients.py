@@ -39,6 +39,11 @@ def test_sequence_of_one_raises_where_the_input_is_not_at_fault(client):
         client.generate(["INVALID_ARGUMENT"])
 
 
+def test_an_answer_may_be_larger_than_grpc_takes_by_itself(client):
+    [answer] = client.generate("LARGE")
+    assert len(answer.text) == 5 << 20
+
+
 def test_length_limit_reaches_the_server(client):
     [answer] = client.generate("snow", max_length=2)
     assert (answer.text, answer.finish_reason) == ("w o", FinishReason.LENGTH)

@@ -86,15 +86,23 @@ def test_alignments_need_attention():
     ("asked", "inputs", "field"),
     [
         (Options(6, alignments=True), 1_000_000, "options.alignments"),
-        (Options(6, alternatives=8, beam_size=32, n_best=32), 2_300, "options.alternatives"),
+        (Options(6, alternatives=8, beam_size=32, n_best=32), 1_051, "options.alternatives"),
+        (Options(6, beam_size=32, n_best=32), 17_858, "options.n_best"),
     ],
 )
 def test_answers_that_would_be_far_too_large(asked, inputs, field):
     with pytest.raises(InvalidRequest, match="4000000 in one answer") as caught:
-        requests.refuse_floods(asked, inputs, model(attention="dot"))
+        requests.refuse_floods(asked, False, inputs, model(attention="dot"))
     assert [violation.field for violation in caught.value.violations] == [field]
-    requests.refuse_floods(asked, inputs // 100, model(attention="dot"))
-    requests.refuse_floods(Options(6), 100 * inputs, model(attention="dot"))
+    requests.refuse_floods(asked, True, inputs // 100, model(attention="dot"))
+
+
+def test_numbers_of_an_answer_are_counted_to_the_last():
+    asked = Options(9, alternatives=2)  # a token, its log-probability, two more of each: 6 at 10 positions
+    requests.refuse_floods(asked, True, 66_666, model())
+    with pytest.raises(InvalidRequest, match="up to 4000020 numbers"):
+        requests.refuse_floods(asked, True, 66_667, model())
+    requests.refuse_floods(asked, False, 66_667, model())
 
 
 def test_draws():

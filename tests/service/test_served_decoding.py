@@ -199,6 +199,35 @@ async def test_at_the_deadline_the_best_so_far_is_the_answer_if_asked_for(start,
     assert 1 <= len(part.token_ids) <= 3
 
 
+async def test_of_several_inputs_those_that_had_not_begun_are_too_late(start):
+    service = await start(GatedEngine(rows=2), max_request_seconds=SECONDS)
+    service.engine.let_go(2)
+    call = asyncio.ensure_future(service.ask("h", "i", "j", "k", partial_on_deadline=True))
+    await past_the_deadline(service)
+    service.engine.open()
+    *begun, third, fourth = (await call).results
+    for result in begun:
+        [found] = result.generation.hypotheses
+        assert (len(found.token_ids), found.finish_reason) == (3, pb.FINISH_REASON_DEADLINE)
+    for result in (third, fourth):
+        assert result.error == pb.Error(code=4, message="the deadline passed before the answer was complete")
+
+
+async def test_where_none_had_begun_the_call_is_too_late(start):
+    service = await start(GatedEngine(rows=2), max_request_seconds=SECONDS)
+    service.engine.let_go(2)
+    others = asyncio.ensure_future(service.ask("h", "i", partial_on_deadline=True))
+    await until(lambda: len(service.engine.counts) == 2)
+    call = asyncio.ensure_future(service.ask("j", "k", partial_on_deadline=True))
+    await until(lambda: service.metric("chairlift_sequences_waiting") == 2)
+    await past_the_deadline(service)
+    service.engine.open()
+    assert len(generations(await others)) == 2
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
 async def test_without_being_asked_for_a_part_is_no_answer(start):
     service = await start(GatedEngine(), max_request_seconds=SECONDS)
     service.engine.let_go(2)
