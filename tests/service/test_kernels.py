@@ -1,5 +1,6 @@
 """The compiled kernels: they compute what the graphs compute, in any company; ONNX Runtime stands in."""
 
+import dataclasses
 import itertools
 import logging
 import random
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 
 from bench.invariance import Company
 from bundle.reader import Bundle, read_bundle
+from export.__main__ import main as export
 from service import kernel_engine, kernels
 from service.decoder import put_off_ends
 from service.engine import Engine
@@ -19,6 +21,8 @@ from service.kernel_engine import KernelEngine
 from service.kernel_weights import Unsuited, by_units, pack, suits
 from service.kernels import FOLDER, KINDS, LINE_BYTES, LSTM, Kernels, in_lines
 from service.opening import open_engine
+from tests.conftest import save_random_run
+from training.recipe import Model
 
 MODELS = Path(__file__).parents[2] / "models"
 BUNDLES = ["g2p-en-tiny/3", "g2p-en/4", "names-ar-en/1"]
@@ -77,6 +81,26 @@ def test_kernels_compute_what_the_graphs_compute(kind, served: Bundle):
         differences = np.abs(np.subtract(scores, other_scores))[agree]
         assert np.median(differences) < 2e-6
     assert verify(served, ours) == pytest.approx(verify(served, theirs), abs=0.1)
+
+
+@pytest.mark.parametrize("starts_from", ["top", "bottom"])
+def test_the_decoder_starts_from_the_layers_that_the_graphs_start_it_from(kind, tmp_path, starts_from):
+    sizes = {"hidden_size": 32, "encoder_layers": 3, "decoder_layers": 2, "bidirectional": True}
+    save_random_run(tmp_path, Model(embedding_size=8, starts_from=starts_from, **sizes))
+    named = ["--name", "deep", "--version", "1", "--profiles", "int8,fp32", "--to", str(tmp_path)]
+    assert export([str(tmp_path), *named]) == 0
+    bundle = read_bundle(tmp_path / "deep" / "1")
+    assert bundle.manifest.architecture.starts_from == starts_from
+    other = "bottom" if starts_from == "top" else "top"
+    architecture = replace(bundle.manifest.architecture, starts_from=other)
+    wrong = dataclasses.replace(bundle, manifest=replace(bundle.manifest, architecture=architecture))
+    sources = sources_of(bundle, ROWS)
+    graphs = decoded(Engine(bundle, "int8", ROWS), sources, steps=1)[0][1]
+    right, negative_control = (
+        decoded(KernelEngine(one, "int8", ROWS), sources, steps=1)[0][1] for one in (bundle, wrong)
+    )
+    assert right == pytest.approx(graphs, abs=0.01)
+    assert negative_control != pytest.approx(graphs, abs=0.01)
 
 
 def test_distributions_and_alignments_are_those_of_the_graphs(kind, served: Bundle):
