@@ -36,6 +36,8 @@ class Rows:
     def resize(self, sequence: Sequence, count: int) -> None:
         """Gives a sequence more rows behind its own, or takes its last ones away."""
         held = sequence.rows
+        if count == len(held):
+            return
         sequence.rows = held[:count] + [self._fill(sequence) for _ in range(count - len(held))]
         for row in held[count:]:
             self._empty(row)

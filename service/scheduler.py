@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 
 from service.decoder import Decoder, DeviceLost, put_off_ends
 from service.decoding.search import Search
+from service.decoding.together import advance
 from service.lengths import Lengths
 from service.messages import Ended, News, Progress
 from service.rows import Rows
@@ -228,29 +229,27 @@ class Scheduler:
     def _advance_searches(self) -> None:
         """Lets every search decide what its rows read next; all states move in one go."""
         searching = list(self._searching.values())
-        said = self._engine.distributions([row for sequence in searching for row in sequence.rows])
+        held = [row for sequence in searching for row in sequence.rows]
+        said = self._engine.distributions(held)
+        looks = [sequence.looks for sequence in searching for _ in sequence.rows]
+        if any(looks):
+            said.alignments, said.lengths = self._engine.alignments(held), looks
+        searches = [sequence.search for sequence in searching if sequence.search]
+        decided = advance(searches, [len(sequence.rows) for sequence in searching], said)
         rows: list[int] = []
         sources: list[int] = []
         read: list[int] = []
-        first = 0
-        for sequence in searching:
-            search, held = sequence.search, sequence.rows
-            assert search is not None
-            own, first = said.part(first, first + len(held)), first + len(held)
-            if sequence.options.alignments:
-                own.alignments = self._engine.alignments(held)[:, : len(sequence.source_ids)]
-            try:
-                parents, tokens = search.advance(own)
-            except Exception:
-                log.error("a search failed", exc_info=True)
+        for sequence, search, step in zip(searching, searches, decided, strict=True):
+            if step is None:
                 self._end(sequence, Outcome.FAILED)
                 continue
+            own, (parents, tokens) = sequence.rows, step
             if not parents:
                 self._end_search(sequence, search)
                 continue
             self._rows.resize(sequence, len(parents))
             rows += sequence.rows
-            sources += [held[parent] for parent in parents]
+            sources += [own[parent] for parent in parents]
             read += tokens
         if rows:
             self._engine.place(rows, sources, read)

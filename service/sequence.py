@@ -92,6 +92,11 @@ class Sequence:
         return self.search.width if self.search else 1
 
     @property
+    def looks(self) -> int:
+        """Tokens of its source whose alignments are asked for."""
+        return len(self.source_ids) if self.options.alignments else 0
+
+    @property
     def escalated(self) -> bool:
         """Whether it is a cascade that went on to its beam."""
         return self.options.cascade_margin > 0 and self.width > 1

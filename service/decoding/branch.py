@@ -11,7 +11,11 @@ Alignment = list[float]  # [S]
 
 
 class Branch:
-    """Tokens so far and what they cost. Never changes: growing makes a new one."""
+    """Tokens so far and what they cost.
+
+    Growing makes a new one, and leaves the old as it was: beams share what their hypotheses begin with. A
+    search that has but one lengthens it, which costs the same however long it is.
+    """
 
     __slots__ = ("alignments", "alternatives", "ranked", "scores", "tokens")
 
@@ -45,6 +49,24 @@ class Branch:
             self.alternatives if alternatives is None else [*self.alternatives, alternatives],
             self.alignments if alignment is None else [*self.alignments, alignment],
         )
+
+    def lengthen(
+        self,
+        token: int,
+        score: float,
+        ranked: float,
+        alternatives: Alternatives | None,
+        alignment: Alignment | None,
+    ) -> None:
+        """Becomes what `grown` returns."""
+        if token != END:
+            self.tokens.append(token)
+        self.scores.append(score)
+        self.ranked = ranked
+        if alternatives is not None:
+            self.alternatives.append(alternatives)
+        if alignment is not None:
+            self.alignments.append(alignment)
 
     def reason_to_end(self, token: int, options: Options) -> Reason | None:
         """Why nothing follows the last `token`; None where something does."""

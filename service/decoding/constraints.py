@@ -22,8 +22,22 @@ Ranking = npt.NDArray[np.float64]  # [V]
 
 @lru_cache(maxsize=16)
 def constraints_of(options: Options, size: int) -> "Constraints":
-    """The constraints of some options over `size` tokens, made once for calls of many inputs."""
+    """The constraints of some options over `size` tokens, made once for all calls that share them."""
     return Constraints(options, size)
+
+
+def constraining(options: Options) -> Options:
+    """What of some options constrains, and no more: the same for calls that only draw with other seeds."""
+    return Options(
+        max_length=1,
+        min_length=options.min_length,
+        prefix=options.prefix,
+        allowed=options.allowed,
+        banned=options.banned,
+        biases=options.biases,
+        lexicon=options.lexicon,
+        no_repeat_ngram=options.no_repeat_ngram,
+    )
 
 
 class Constraints:
@@ -44,9 +58,11 @@ class Constraints:
         for token, bias in options.biases:
             self._offsets[token] += bias
         self._offsets[list(options.banned)] = -np.inf
-        constraining = (options.prefix, options.allowed, options.biases, options.lexicon, options.banned)
-        self.is_free = not any(constraining) and not options.min_length and not options.no_repeat_ngram
-        self._only_closes = not (options.allowed or options.biases or options.lexicon)
+        self._offsets_early = self._offsets.copy()
+        self._offsets_early[END] = -np.inf  # before min_length
+        named = (options.prefix, options.allowed, options.biases, options.lexicon, options.banned)
+        self.is_free = not any(named) and not options.min_length and not options.no_repeat_ngram
+        self.only_closes = not (options.allowed or options.biases or options.lexicon)
 
     def best(self, tokens: list[int], rows: Distributions, row: int, count: int) -> list[Candidate]:
         """The `count` best candidates that may follow `tokens`, ties by id; fewer where there are fewer."""
@@ -54,16 +70,27 @@ class Constraints:
             token = self._prefix[len(tokens)]
             score = float(rows.log_probs[row, token])
             return [(token, score, score)]
-        if self._only_closes:
+        if self.only_closes:
             listed, scores = rows.top_tokens[row], rows.top_scores[row]
             closed = self._closed_after(tokens)
-            found = [(t, s, s) for t, s in zip(listed, scores, strict=True) if t not in closed][:count]
-            if len(found) == count or len(listed) == self._size:
+            found = []
+            for token, score in zip(listed, scores, strict=True):
+                if token not in closed:
+                    found.append((token, score, score))
+                    if len(found) == count:
+                        return found
+            if len(listed) == self._size:
                 return found
         ranking = self.ranking(tokens, rows.log_probs[row])
         ids = best_ids(ranking, count)
         ranked, scores = ranking[ids].tolist(), rows.log_probs[row, ids].tolist()
         return list(zip(ids.tolist(), ranked, scores, strict=True))
+
+    def offsets(self, length: int) -> Ranking | None:
+        """What is added to the log-probabilities after so many tokens, [V]; None where the tokens decide."""
+        if length < len(self._prefix) or self._lexicon or self._ngram:
+            return None
+        return self._offsets_early if length < self._min_length else self._offsets
 
     def ranking(self, tokens: list[int], log_probs: npt.NDArray[np.float32]) -> Ranking:
         """What each token is ranked by after `tokens`, [V]; -inf where it may not come."""

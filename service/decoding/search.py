@@ -8,7 +8,7 @@ from functools import partial
 from typing import Protocol
 
 from service.decoding.beam import Beam
-from service.decoding.constraints import constraints_of
+from service.decoding.constraints import constraining, constraints_of
 from service.decoding.distributions import Distributions
 from service.decoding.single import Single
 from service.hypothesis import Hypothesis, Reason
@@ -60,7 +60,7 @@ def search_for(options: Options, size: int) -> Search | None:
     plain = Options(options.max_length, min_length, partial_on_deadline=options.partial_on_deadline)
     if options == plain:
         return None
-    constraints = constraints_of(options, size)
+    constraints = constraints_of(constraining(options), size)
     if options.beam_size == 1:
         return Single(options, constraints)
     if options.cascade_margin > 0:

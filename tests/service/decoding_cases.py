@@ -12,6 +12,8 @@ from service.hypothesis import Hypothesis
 from service.options import Options, Sampling, pack
 from tests.service import slow_decoding as slow
 
+SIZES = st.integers(3, 12)
+
 
 def distributions(model: slow.Model, live: list[tuple[int, ...]]) -> Distributions:
     """What an engine would hand over for live hypotheses."""
@@ -27,13 +29,18 @@ def run(search: Search, model: slow.Model) -> Iterator[list[int]]:
         assert not search.hypotheses and len(live) <= search.width
         parents, tokens = search.advance(distributions(model, live))
         live = [(*live[parent], token) for parent, token in zip(parents, tokens, strict=True)]
-        yield search.final
+        yield list(search.final)
     assert search.hypotheses or search.again
+
+
+def begin(options: Options, size: int) -> Search:
+    """The search for some options, plain ones too."""
+    return search_for(options, size) or single.Single(options, constraints.Constraints(options, size))
 
 
 def decode(options: Options, size: int, model: slow.Model) -> list[Hypothesis]:
     """The answer of the search for some options."""
-    search = search_for(options, size) or single.Single(options, constraints.Constraints(options, size))
+    search = begin(options, size)
     for _ in run(search, model):
         pass
     if search.again:
@@ -45,8 +52,8 @@ def decode(options: Options, size: int, model: slow.Model) -> list[Hypothesis]:
 
 
 @st.composite
-def cases(draw) -> tuple[Options, int, slow.Model]:
-    size = draw(st.integers(3, 12))
+def cases(draw, sizes: st.SearchStrategy[int] = SIZES) -> tuple[Options, int, slow.Model]:
+    size = draw(sizes)
     model = slow.random_model(size, draw(st.integers(0, 2**32)), draw(st.booleans()))
     token = st.integers(1, size - 1)
     max_length = draw(st.integers(1, 7))

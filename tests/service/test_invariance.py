@@ -177,6 +177,7 @@ def some_options(chance: random.Random, tokens: int, longest: int) -> Options:
             Options(longest, beam_size=3, cascade_margin=0.05),
             Options(longest, sampling=Sampling(chance.randrange(3), temperature=1.5, top_k=9, top_p=0.9)),
             Options(longest, min_length=3, no_repeat_ngram=2, biases=((token, 2.0),)),
+            Options(longest, min_length=2, biases=((token, 1.0),), sampling=Sampling(chance.randrange(3))),
             Options(longest, prefix=(token, 3), banned=(4,), loop_repeats=3),
             Options(longest, beam_size=2, lexicon=pack([(2, 3), (2, token), (token,)])),
         ]

@@ -28,7 +28,7 @@ def some_options(chance: random.Random) -> Options:
             Options(longest, beam_size=chance.randint(2, 4), n_best=2),
             Options(longest, beam_size=4, length_penalty=1.0, alternatives=2),
             Options(longest, beam_size=3, cascade_margin=0.3),
-            Options(longest, sampling=Sampling(chance.randrange(9), temperature=1.5)),
+            Options(longest, sampling=Sampling(chance.randrange(9), 1.5), biases=((2, 1.0),), alternatives=2),
             Options(longest, no_repeat_ngram=2, loop_repeats=2),
             Options(max(3, longest), beam_size=2, lexicon=pack([(2, 3), (4, 5, 6), (7,)])),
         ]
@@ -103,6 +103,7 @@ def crowd(seed: int, monkeypatch, engine=TableEngine, kind=Scheduler, rows=Rows)
     chance = random.Random(seed)
     monkeypatch.setattr("service.rows.TRIM_STEPS", chance.choice([1, 3, 1024]))
     monkeypatch.setattr(module, "HOLD_STEPS", chance.choice([0, 2]))
+    monkeypatch.setattr("service.decoding.together.FEW", 1 + seed % 4)
     monkeypatch.setattr(module, "Rows", rows)
     lift = Lift(engine(rows=chance.randint(4, 12), seed=seed), chance.choice([5, 100]), kind)
     monkeypatch.setattr(module, "MOST_STEPS", chance.choice([1, 8]))
