@@ -18,6 +18,7 @@ BUSY = 0.95  # of the capacity: above it a server may refuse
 MIX_IN_FLIGHT = 256
 MIX_SHARE = 0.6  # of the baseline's capacity, offered to both
 BEAMS = 5
+TOP_P = 0.9
 
 
 def measure_echo(bench: Bench) -> None:
@@ -80,6 +81,14 @@ def measure_beams(bench: Bench) -> None:
             bench.seconds,
             bench.marks.mark,
         )
+
+
+def measure_sampling(bench: Bench) -> None:
+    """One word a call, drawn."""
+    questions = bench.questions().drawn(TOP_P)
+    bench.figures |= measures.measure_words(
+        "sampling", bench.chairlift(), questions, 64, bench.seconds, bench.marks.mark
+    )
 
 
 def measure_engines(bench: Bench) -> None:
@@ -203,6 +212,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "stream": measure_stream,
     "open": measure_open,
     "beams": measure_beams,
+    "sampling": measure_sampling,
     "cache": measure_cache,
     "engines": measure_engines,
     "h2load": measure_h2load,

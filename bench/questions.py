@@ -20,7 +20,7 @@ LISTS = 64  # different ones of a size
 LONG_STEPS = 200
 LONG_WORDS = 32
 LONG_SHARE = 0.05
-BEAM_WORDS = 256
+SEARCH_WORDS = 256  # decoded by beams, or drawn
 
 
 class Questions:
@@ -47,9 +47,18 @@ class Questions:
     def beams(self, size: int) -> list[Question]:
         """One word a call, decoded with so many beams."""
         book = Book(self._channel, pb.DecodingOptions(beam_size=size))
-        chosen = self.words[:BEAM_WORDS]
+        chosen = self.words[:SEARCH_WORDS]
         book.learn(chosen)
         return [book.question(word) for word in chosen]
+
+    def drawn(self, top_p: float) -> list[Question]:
+        """One word a call, its tokens drawn; each word has a seed of its own."""
+        found = []
+        for seed, word in enumerate(self.words[:SEARCH_WORDS]):
+            book = Book(self._channel, pb.DecodingOptions(sampling=pb.Sampling(seed=seed, top_p=top_p)))
+            book.learn([word])
+            found.append(book.question(word))
+        return found
 
     def mixed(self) -> list[Question]:
         """One word a call, of which some take LONG_STEPS steps, however short the word."""

@@ -69,6 +69,9 @@ KINDS = (
     Row("beam of 5: calls/s", "beam5.rps_64", "unary.rps_64"),
     Row("— median, ms", "beam5.p50_ms_64", "unary.p50_ms_64"),
     Row("— server CPU, µs a call", "beam5.cpu_us_64", "unary.cpu_us_64"),
+    Row("drawn, top_p 0.9: calls/s", "sampling.rps_64", "unary.rps_64"),
+    Row("— median, ms", "sampling.p50_ms_64", "unary.p50_ms_64"),
+    Row("— server CPU, µs a call", "sampling.cpu_us_64", "unary.cpu_us_64"),
     Row("answer cache, every word for the first time: calls/s", "cache.cold.rps_64", "unary.rps_64"),
     Row("answer cache, every word known: calls/s", "cache.warm.rps_64", "unary.rps_64"),
     Row("— median, ms", "cache.warm.p50_ms_64", "unary.p50_ms_64"),
@@ -123,7 +126,7 @@ TABLES = (
     ("Calls, against an echo", "echo", "Chairlift", CALLS),
     ("Calls, against whole batches", "whole batches", "Chairlift", BATCHES),
     ("One word a call at random moments", "", "Chairlift", OPEN),
-    ("One word a call, 64 in flight: beams and caches", "greedy, no cache", "Chairlift", KINDS),
+    ("One word a call, 64 in flight: beams, draws, caches", "greedy, no cache", "Chairlift", KINDS),
     ("Two engine processes", "one", "two", ENGINES),
     ("An echo behind either front", "grpc.aio", "C core", ECHOES),
     ("Another client, 64 in flight", "ours", "h2load", CLIENTS),
@@ -138,7 +141,7 @@ NOTES = """\
   front and one engine process, answer cache and single flight off, but where a line says otherwise. CPU
   is processor time of all processes of a server, user and system.
 - A ratio divides the column before it by the one before that: Chairlift by echo, Chairlift by whole
-  batches, beam or cache by greedy without cache, two engines by one, a step by its matrix products.
+  batches, beam, draw or cache by greedy without cache, two engines by one, a step by its matrix products.
 - The rows of 256 in flight and of many words a call stand against the echo with 64 in flight and one
   message a call: its calls/s beside their words/s.
 - The echo is grpc.aio on the service's event loop, without protobuf and without a model. The service's own

@@ -26,7 +26,7 @@ from bench.words import choose, invent, read_words
 from bundle.reader import read_bundle
 
 ROOT = Path(__file__).parent.parent.parent
-PART_NAMES = "echo,unary,lists,stream,open,engines,baseline,mix"
+PART_NAMES = "echo,unary,lists,stream,open,sampling,engines,baseline,mix"
 # What is read of a run by name.
 FIGURES = {
     "baseline.rps_64",
@@ -44,6 +44,7 @@ FIGURES = {
     "open4000.answered_rps",
     "open4000.p50_ms",
     "open4000.p99_ms",
+    "sampling.rps_64",
     "stream.first_token_p50_ms",
     "unary.cpu_us_64",
     "unary.p50_ms_1",
