@@ -154,13 +154,14 @@ def _write(folder: Path, figures: Figures) -> None:
 
 def _page(figures: Figures) -> str:
     lines = ["# On a GPU", "", *(f"- {key}: {value}" for key, value in figures["about"].items())]
+    lines += [f"- {key}: {why.splitlines()[0]}" for key, why in figures.items() if key.endswith(".failed")]
     lines += _step_table(figures)
     lines += ["", "| figure | value |", "| --- | ---: |"]
     for key, value in figures.items():
         if isinstance(value, int | float) and not key.startswith("step."):
             lines.append(f"| {key} | {value:,.4g} |")
     for key, found in figures.items():
-        if key.startswith("words."):
+        if key.startswith("words.") and not key.endswith(".failed"):
             lines += [
                 "",
                 f"{key}: {found['other_tokens']} of {found['words']:,} words with other tokens than",

@@ -48,12 +48,17 @@ def test_a_promise_that_is_not_kept_is_seen(tiny_models: Path, monkeypatch):
     assert not gpu_drills._refuses("service", tiny_models, {})["kept"]
 
 
-def test_a_part_that_fails_stops_no_other(tiny_models: Path, tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setitem(gpu.PARTS, "steps", lambda _: iter([1 // 0]))
-    status, figures = run(tiny_models, tmp_path, "steps", "words")
+@pytest.mark.parametrize("failing", gpu.PARTS)
+def test_a_part_that_fails_stops_no_other(tiny_models: Path, tmp_path: Path, monkeypatch, capsys, failing):
+    for name in gpu.PARTS:
+        one = 0 if name == failing else 1
+        monkeypatch.setitem(gpu.PARTS, name, lambda _, name=name, one=one: iter([{f"fine.{name}": 1 / one}]))
+    status, figures = run(tiny_models, tmp_path)
     assert status == 1
-    assert figures["steps.failed"].startswith("ZeroDivisionError") and "words.fp32" in figures
-    assert "ZeroDivisionError" in capsys.readouterr().err
+    assert [f"fine.{name}" in figures for name in gpu.PARTS] == [name != failing for name in gpu.PARTS]
+    assert figures[f"{failing}.failed"].startswith("ZeroDivisionError")
+    seen = capsys.readouterr()
+    assert f"- {failing}.failed: ZeroDivisionError" in seen.out and "Traceback" in seen.err
 
 
 class Differs(DeviceEngine):
