@@ -19,6 +19,10 @@ STOP_SECONDS = 20
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
+class NotReady(RuntimeError):
+    """A server that ended, or was killed as it took too long, before it served; with its log."""
+
+
 class Server:
     """One running server. `listen` is its gRPC address, `http` that of its metrics, empty for none.
 
@@ -98,7 +102,7 @@ def total(metrics: str, name: str) -> float:
 
 @contextmanager
 def running(module: str, *arguments: str) -> Iterator[Server]:
-    """`python -m module` with arguments, as long as the context lasts. Exits where it does not get ready."""
+    """`python -m module` with arguments, as long as the context lasts. Raises NotReady."""
     command = [sys.executable, "-m", module, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
@@ -126,4 +130,4 @@ def _ready_line(process: subprocess.Popen[str], module: str) -> dict[str, str]:
                 return ready
     finally:
         watchdog.cancel()
-    sys.exit(f"bench: {module} did not become ready:\n{''.join(log)}")
+    raise NotReady(f"{module} did not become ready:\n{''.join(log)}")

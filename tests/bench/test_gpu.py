@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import gpu, gpu_answers, gpu_drills, gpu_steps
+from bench import gpu, gpu_answers, gpu_drills, gpu_steps, servers
 from bundle.reader import read_bundle
 from service.device_engine import DeviceEngine
 
@@ -59,6 +59,14 @@ def test_a_part_that_fails_stops_no_other(tiny_models: Path, tmp_path: Path, mon
     assert figures[f"{failing}.failed"].startswith("ZeroDivisionError")
     seen = capsys.readouterr()
     assert f"- {failing}.failed: ZeroDivisionError" in seen.out and "Traceback" in seen.err
+
+
+def test_a_server_that_does_not_start_is_a_part_that_fails(tiny_models: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(servers.sys, "executable", "/bin/true")
+    status, figures = run(tiny_models, tmp_path, "service", "words")
+    assert status == 1
+    assert figures["service.failed"].startswith("NotReady: service did not become ready")
+    assert figures["words.fp32"]["words"] == 64
 
 
 class Differs(DeviceEngine):
