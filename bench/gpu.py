@@ -2,7 +2,7 @@
 
 Steps by rows beside their floor and PyTorch's; rows that come and go against whole batches, by themselves and
 through the service; every word's tokens against the CPU's; drills of what may go wrong. With `--device cpu
---quick` all of it runs small, on a machine without a GPU. What is done is written after each part.
+--quick` all of it runs small, on a machine without a GPU. What is found is written at once.
 """
 
 import argparse
@@ -127,7 +127,10 @@ def _service(options: argparse.Namespace) -> Iterator[Figures]:
 def _drills(options: argparse.Namespace) -> Iterator[Figures]:
     with tempfile.TemporaryDirectory() as folder:  # the promises are counted by model
         copy_model(options.models, _name(options.bundle), Path(folder))
-        yield {"drills": run_drills(Path(folder), options.device)}
+        found: Figures = {}
+        for name, seen in run_drills(Path(folder), options.device):
+            found[name] = seen
+            yield {"drills": found}
 
 
 def _name(bundle: Path) -> str:

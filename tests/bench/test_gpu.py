@@ -48,6 +48,33 @@ def test_a_promise_that_is_not_kept_is_seen(tiny_models: Path, monkeypatch):
     assert not gpu_drills._refuses("service", tiny_models, {})["kept"]
 
 
+def test_a_server_that_does_nothing_keeps_no_promise_and_ends_no_run(
+    tiny_models: Path, tmp_path: Path, monkeypatch
+):
+    sleeper = tmp_path / "sleeper"
+    sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
+    sleeper.chmod(0o755)
+    monkeypatch.setattr(servers.sys, "executable", str(sleeper))
+    monkeypatch.setattr(servers, "READY_SECONDS", 0.1)
+    monkeypatch.setattr(gpu_drills, "REFUSE_SECONDS", 0.1)
+    status, figures = run(tiny_models, tmp_path, "drills")
+    assert status == 1 and "drills.failed" not in figures and len(figures["drills"]) == 5
+    for seen in figures["drills"].values():
+        assert not seen["kept"] and seen["failed"].split(":")[0] in ("TimeoutExpired", "NotReady")
+
+
+def test_what_drills_found_is_kept_when_a_run_is_broken_off(tiny_models: Path, tmp_path: Path, monkeypatch):
+    def broken_off(*_):
+        yield "first", {"promised": "much", "kept": True}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(gpu, "run_drills", broken_off)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_models, tmp_path, "drills")
+    assert json.loads((tmp_path / "gpu.json").read_text())["drills"]["first"]["kept"]
+    assert "| first | much | True |" in (tmp_path / "gpu.md").read_text()
+
+
 @pytest.mark.parametrize("failing", gpu.PARTS)
 def test_a_part_that_fails_stops_no_other(tiny_models: Path, tmp_path: Path, monkeypatch, capsys, failing):
     for name in gpu.PARTS:
