@@ -7,6 +7,7 @@ is an error which says why.
 import ctypes
 import importlib.metadata
 import io
+import logging
 import os
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -18,6 +19,8 @@ import onnxruntime as ort
 from service.errors import StartError
 
 __all__ = ["check_cuda", "check_installation", "open_session", "ort"]  # ort: imported here and nowhere else
+
+log = logging.getLogger(__name__)
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 LEAST_CUDA = 13  # what the locked onnxruntime-gpu is built with, besides cuDNN 9
@@ -37,8 +40,9 @@ def open_session(
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         providers = [(CUDA, _cuda_options(captures))]
     try:
-        session = ort.InferenceSession(model, options, providers=providers)
+        session = _session(model, options, providers)
     except Exception as error:
+        log.warning("a graph is refused", extra={"graph": name, "device": device, "reason": str(error)})
         others = _operators_elsewhere(model, threads) if device == "cuda" else []
         why = f"CUDA would leave {', '.join(others)} to the CPU" if others else type(error).__name__
         raise StartError(f"{name}: ONNX Runtime cannot run it on {device}: {why}") from error
@@ -95,6 +99,11 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
+def _session(model: bytes, options: ort.SessionOptions, providers: list[Any]) -> ort.InferenceSession:
+    """A session with these providers or none: by itself, it hides why one failed behind a try on the CPU."""
+    return ort.InferenceSession(model, options, providers=providers, enable_fallback=0)
+
+
 def _options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -121,7 +130,7 @@ def _operators_elsewhere(model: bytes, threads: int) -> list[str]:
     options = _options(threads)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
-        session = ort.InferenceSession(model, options, providers=[(CUDA, _cuda_options(False)), CPU])
+        session = _session(model, options, [(CUDA, _cuda_options(False)), CPU])
         if session.get_providers()[0] != CUDA:
             return []  # then it is CUDA itself that does not start
         parts = session.get_provider_graph_assignment_info()

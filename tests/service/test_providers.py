@@ -104,10 +104,12 @@ def test_a_session_that_fell_back_in_silence_is_refused(bundle: Bundle, monkeypa
     ("starts", "said"),
     [(CUDA, "CUDA would leave .*LSTM.* to the CPU"), ("CPUExecutionProvider", "RuntimeError")],
 )
-def test_operators_that_cuda_lacks_are_named(bundle: Bundle, monkeypatch, starts, said):
+def test_operators_that_cuda_lacks_are_named(bundle: Bundle, monkeypatch, caplog, starts, said):
+    """Or the first error's kind; what it says is for the log alone."""
     real, asked = providers.ort.InferenceSession, []
 
-    def session(model, options, providers):
+    def session(model, options, providers, enable_fallback=1):
+        assert not enable_fallback, "a second try on the CPU hides the error of the first"
         asked.append((options.get_session_config_entry, providers))
         if len(asked) == 1:
             raise RuntimeError("a secret of ONNX Runtime")
@@ -119,6 +121,8 @@ def test_operators_that_cuda_lacks_are_named(bundle: Bundle, monkeypatch, starts
     graph = bundle.manifest.profile("fp32").encoder.file
     with pytest.raises(StartError, match=rf"^{graph}: ONNX Runtime cannot run it on cuda: {said}$"):
         open_session(bundle.graphs[graph], graph, "cuda", captures=True)
+    [record] = caplog.records
+    assert (record.graph, record.reason) == (graph, "a secret of ONNX Runtime")
     (entry, given), _ = asked
     assert entry("session.disable_cpu_ep_fallback") == "1"
     name, options = given[0]
