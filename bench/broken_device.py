@@ -3,12 +3,14 @@
 Run as `python -m bench.broken_device`, with the flags of `python -m service`; its engine processes are of
 this module too. On a GPU it really breaks: a run is bound to an address that nobody has, and the GPU throws
 at everything from then on. DRILL=cpu in the environment takes the CPU for the device; there, where that would
-kill the process, every run throws. DRILL=libraries loads none of those that come with Python packages.
+kill the process, every run throws. DRILL=libraries loads none of those that come with Python packages,
+DRILL=cudnn all but cuDNN.
 """
 
 import os
 import subprocess
 import sys
+from functools import partial
 from typing import Any
 
 from bundle.reader import Bundle
@@ -73,10 +75,13 @@ if __name__ == "__main__":
 
         sys.argv.pop(1)
         drill = os.environ.get("DRILL", "")
-        if drill == "libraries":
-            providers.ort.preload_dlls = lambda: None
-        else:
-            vars(opening)["DeviceEngine"] = Breaking
+        match drill:
+            case "libraries":
+                providers.ort.preload_dlls = lambda: None
+            case "cudnn":
+                providers.ort.preload_dlls = partial(providers.ort.preload_dlls, cudnn=False)
+            case _:
+                vars(opening)["DeviceEngine"] = Breaking
         if drill == "cpu":
             vars(opening)["check_cuda"] = lambda: None
             Breaking.on_cpu = True

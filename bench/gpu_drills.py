@@ -1,4 +1,4 @@
-"""What a server does without a GPU, without its libraries, and when the GPU breaks in the middle of decoding.
+"""What a server does without a GPU, without libraries, and when the GPU breaks in the middle of decoding.
 
 Each drill starts a server of its own, and says what was promised, what was seen, and whether that is kept.
 """
@@ -40,11 +40,13 @@ def run_drills(models: Path, device: str) -> Iterator[tuple[str, Seen]]:
     """
     hidden = {"CUDA_VISIBLE_DEVICES": ""}
     broken = {"DRILL": "cpu"} if device == "cpu" else {}
-    libraries = {"DRILL": "libraries"}
+    libraries, cudnn = {"DRILL": "libraries"}, {"DRILL": "cudnn"}
+    named = "libcudnn.so.9" if device == "cuda" else "device cuda"  # elsewhere more is missing
     drills: dict[str, tuple[str, Callable[[], Seen]]] = {
         "no GPU, cuda": (REFUSED, partial(_refuses, "service", models, hidden)),
         "no GPU, auto": (FALLEN_BACK, partial(_falls_back, "service", models, hidden)),
         "no libraries, cuda": (REFUSED, partial(_refuses, "bench.broken_device", models, libraries)),
+        "no cuDNN, cuda": (REFUSED, partial(_refuses, "bench.broken_device", models, cudnn, named)),
         "breaks in the middle, auto": (GOES_ON, partial(_goes_on, models, broken)),
         "breaks in the middle, cuda": (ENDED, partial(_ends, models, broken)),
     }
@@ -56,13 +58,13 @@ def run_drills(models: Path, device: str) -> Iterator[tuple[str, Seen]]:
         yield name, {"promised": promised, **seen}
 
 
-def _refuses(module: str, models: Path, environment: Mapping[str, str]) -> Seen:
+def _refuses(module: str, models: Path, environment: Mapping[str, str], named: str = "device cuda") -> Seen:
     command = [sys.executable, "-m", module, "--models", str(models), "--device", "cuda", *PLACES]
     done = subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=REFUSE_SECONDS
     )
     said = done.stderr.strip().splitlines()[-1:]
-    ok = done.returncode == 2 and any("device cuda" in line for line in said)
+    ok = done.returncode == 2 and any(named in line for line in said)
     return {"status": done.returncode, "said": said, "kept": ok}
 
 

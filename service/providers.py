@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 LEAST_CUDA = 13  # what the locked onnxruntime-gpu is built with, besides cuDNN 9
+CUDNN = "libcudnn.so.9"  # which the provider opens by itself, at its first use
 NEEDED = f"CUDA {LEAST_CUDA} and cuDNN 9 are needed, as requirements/serving-gpu.txt installs them"
 
 
@@ -68,9 +69,10 @@ def check_cuda() -> None:
     _check_driver()
     with redirect_stdout(io.StringIO()):  # it prints what it does not find
         ort.preload_dlls()  # those beside this package; elsewhere the system's loader finds them
-    library = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
+    provider = Path(ort.__file__).parent / "capi" / "libonnxruntime_providers_cuda.so"
     try:
-        ctypes.CDLL(str(library))
+        for library in (str(provider), CUDNN):
+            ctypes.CDLL(library)
     except OSError as error:
         missing = str(error).partition(":")[0]
         raise StartError(f"device cuda: {Path(missing).name} does not load; {NEEDED}") from error

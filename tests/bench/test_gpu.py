@@ -37,7 +37,7 @@ def test_steps_answers_and_batching(every_profile: Path, tmp_path: Path, capsys)
 def test_every_drill_is_kept(tiny_models: Path, tmp_path: Path):
     status, figures = run(tiny_models, tmp_path, "drills")
     assert {name: seen for name, seen in figures["drills"].items() if not seen["kept"]} == {}
-    assert len(figures["drills"]) == 5 and status == 0
+    assert len(figures["drills"]) == 6 and status == 0
 
 
 def test_a_promise_that_is_not_kept_is_seen(tiny_models: Path, monkeypatch):
@@ -58,7 +58,7 @@ def test_a_server_that_does_nothing_keeps_no_promise_and_ends_no_run(
     monkeypatch.setattr(servers, "READY_SECONDS", 0.1)
     monkeypatch.setattr(gpu_drills, "REFUSE_SECONDS", 0.1)
     status, figures = run(tiny_models, tmp_path, "drills")
-    assert status == 1 and "drills.failed" not in figures and len(figures["drills"]) == 5
+    assert status == 1 and "drills.failed" not in figures and len(figures["drills"]) == 6
     for seen in figures["drills"].values():
         assert not seen["kept"] and seen["failed"].split(":")[0] in ("TimeoutExpired", "NotReady")
 

@@ -13,7 +13,7 @@ from service.device_engine import DeviceEngine
 from service.engine import Engine
 from service.errors import StartError
 from service.opening import open_beside, open_engine
-from service.providers import CUDA, LEAST_CUDA, check_cuda, open_session
+from service.providers import CUDA, CUDNN, LEAST_CUDA, check_cuda, open_session
 
 LIBRARY = "libonnxruntime_providers_cuda.so"
 
@@ -44,8 +44,8 @@ def machine(monkeypatch, driver: Driver | None, missing: str = "", packaged: boo
             if driver is None:
                 raise OSError("libcuda.so.1: cannot open shared object file: No such file or directory")
             return driver
-        assert Path(name).name == LIBRARY
-        if missing:
+        assert name == CUDNN or Path(name).name == LIBRARY
+        if missing and (name == CUDNN) == (missing == CUDNN):  # all others are loaded with the provider
             raise OSError(f"{missing}: cannot open shared object file: No such file or directory")
         return object()
 
@@ -64,7 +64,8 @@ def machine(monkeypatch, driver: Driver | None, missing: str = "", packaged: boo
         ({"driver": Driver(gpus=0)}, "finds no GPU"),
         ({"driver": Driver(version=12080)}, "speaks CUDA 12.8; CUDA 13 and cuDNN 9 are needed"),
         ({"driver": Driver(), "missing": "libcublasLt.so.13"}, "libcublasLt.so.13 does not load; CUDA 13"),
-        ({"driver": Driver(), "missing": "/opt/lib/libcudnn.so.9"}, r"cuda: libcudnn\.so\.9 does not load"),
+        ({"driver": Driver(), "missing": f"/opt/{LIBRARY}"}, f"cuda: {LIBRARY} does not load"),
+        ({"driver": Driver(), "missing": CUDNN}, r"cuda: libcudnn\.so\.9 does not load; CUDA 13 and cuDNN 9"),
     ],
 )
 def test_what_is_missing_is_said(bundle: Bundle, monkeypatch, capsys, given, said):
