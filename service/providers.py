@@ -54,7 +54,8 @@ def open_session(
 
 def check_installation() -> None:
     """Raises StartError where two packages fill the one folder that ONNX Runtime lives in."""
-    if _is_installed("onnxruntime") and _is_installed("onnxruntime-gpu"):
+    folder = _folder_of("onnxruntime")
+    if folder and folder == _folder_of("onnxruntime-gpu"):
         raise StartError(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: keep one"
         )
@@ -93,12 +94,12 @@ def _check_driver() -> None:
         raise StartError(f"device cuda: the NVIDIA driver speaks CUDA {found}; {NEEDED}")
 
 
-def _is_installed(distribution: str) -> bool:
+def _folder_of(distribution: str) -> Path | None:
+    """Where an installed package keeps ONNX Runtime; None where it is not installed."""
     try:
-        importlib.metadata.distribution(distribution)
+        return Path(str(importlib.metadata.distribution(distribution).locate_file("onnxruntime"))).resolve()
     except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+        return None
 
 
 def _session(model: bytes, options: ort.SessionOptions, providers: list[Any]) -> ort.InferenceSession:

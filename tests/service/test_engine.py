@@ -11,7 +11,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from bundle.errors import BundleError
 from bundle.reader import Bundle
-from service import golden, providers
+from service import golden
 from service.engine import Engine
 from service.errors import StartError
 from service.opening import open_engine
@@ -206,8 +206,18 @@ def test_auto_falls_back_to_the_cpu_and_says_why(bundle):
     assert open_engine(bundle, "fp32", 4, "cpu", 1)[1] == ""
 
 
-def test_two_onnxruntimes_are_refused(bundle, monkeypatch):
-    monkeypatch.setattr(providers, "_is_installed", lambda _: True)
+def test_two_onnxruntimes_in_one_folder_are_refused(bundle, tmp_path, monkeypatch):
+    """In two, one hides the other: that is how one is tried beside an environment that has the other."""
+
+    def install(name: str) -> None:
+        folder = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Name: {name}\n")
+
+    monkeypatch.syspath_prepend(tmp_path)
+    install("onnxruntime-gpu")
+    open_engine(bundle, "fp32", 4, "cpu", 1)
+    install("onnxruntime")
     with pytest.raises(StartError, match="keep one"):
         open_engine(bundle, "fp32", 4, "cpu", 1)
 
