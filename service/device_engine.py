@@ -128,9 +128,12 @@ class DeviceEngine:
 
         Rows are not tried one by one: on a device none can throw alone. A second failure is the device's.
         """
+        began = time.perf_counter()
         try:
             bound = self._bound(count)
             self._sessions.decoder.run_with_iobinding(bound.binding, run_options(NO_GRAPH))
+            self.replayed = False
+            self.run_seconds = time.perf_counter() - began
             return *self._turn(count), []
         except Exception as error:
             raise DeviceLost(f"a decoder step failed twice on {self.device}") from error
