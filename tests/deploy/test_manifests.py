@@ -123,6 +123,11 @@ def test_the_gpu_overlay_never_falls_back(container: Manifest, overlay: str):
         assert container["image"] != "localhost/chairlift:latest"
 
 
+def test_which_gpu_a_pod_sees_is_for_the_device_plugin_to_say(container: Manifest, overlay: str):
+    names = {entry["name"] for entry in container["env"] if entry["name"].startswith("NVIDIA_")}
+    assert names == ({"NVIDIA_DRIVER_CAPABILITIES"} if overlay == "gpu" else set())
+
+
 def test_the_gpu_image_brings_the_libraries_that_its_runtime_loads():
     lock = (ROOT / "requirements" / "serving-gpu.txt").read_text()
     versions = dict(
