@@ -58,7 +58,7 @@ def is_valid(text: str, folder: Path) -> bool:
 def test_the_schemas_take_it(overlay: str, tmp_path: Path):
     text = rendered(overlay)
     assert is_valid(text, tmp_path)
-    assert not is_valid(text.replace("maxUnavailable: 0", "maxUnavailible: 0"), tmp_path)  # they would see it
+    assert not is_valid(text.replace("maxSurge: ", "maxSurges: "), tmp_path)  # they would see it
 
 
 def test_every_selector_finds_the_pods(manifests: dict[str, Manifest], pod: Manifest):
@@ -121,6 +121,13 @@ def test_the_gpu_overlay_never_falls_back(container: Manifest, overlay: str):
         default = read_bundle(ROOT / "models" / environment["CHAIRLIFT_DEFAULT_MODEL"] / "1")
         assert "fp32" in [profile.name for profile in default.manifest.profiles]
         assert container["image"] != "localhost/chairlift:latest"
+
+
+def test_a_rollout_needs_no_gpu_to_spare(manifests: dict[str, Manifest], overlay: str):
+    """On CPUs a new pod is ready before an old one drains."""
+    rollout = manifests["Deployment"]["spec"]["strategy"]["rollingUpdate"]
+    surge, unavailable = (0, 1) if overlay == "gpu" else (1, 0)
+    assert rollout == {"maxSurge": surge, "maxUnavailable": unavailable}
 
 
 def test_which_gpu_a_pod_sees_is_for_the_device_plugin_to_say(container: Manifest, overlay: str):
