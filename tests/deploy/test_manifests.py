@@ -130,6 +130,10 @@ def test_a_rollout_needs_no_gpu_to_spare(manifests: dict[str, Manifest], overlay
     assert rollout == {"maxSurge": surge, "maxUnavailable": unavailable}
 
 
+def test_an_image_that_is_there_is_not_pulled(container: Manifest):
+    assert container["imagePullPolicy"] == "IfNotPresent"
+
+
 def test_which_gpu_a_pod_sees_is_for_the_device_plugin_to_say(container: Manifest, overlay: str):
     names = {entry["name"] for entry in container["env"] if entry["name"].startswith("NVIDIA_")}
     assert names == ({"NVIDIA_DRIVER_CAPABILITIES"} if overlay == "gpu" else set())
