@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from bundle.reader import read_bundle
+from service.errors import StartError
 from service.lifecycle import WATCHDOG_SECONDS
 from service.server import SERVICE
 from service.settings import read_settings
@@ -132,6 +133,13 @@ def test_a_rollout_needs_no_gpu_to_spare(manifests: dict[str, Manifest], overlay
 
 def test_an_image_that_is_there_is_not_pulled(container: Manifest):
     assert container["imagePullPolicy"] == "IfNotPresent"
+
+
+def test_no_service_sets_a_variable_of_ours(pod: Manifest):
+    """As Kubernetes does for each that has an address; the server would not start."""
+    assert pod["spec"]["enableServiceLinks"] is False
+    with pytest.raises(StartError, match="CHAIRLIFT_CANARY_SERVICE_HOST: no such setting"):
+        read_settings([], {"CHAIRLIFT_CANARY_SERVICE_HOST": "10.0.0.1"})
 
 
 def test_which_gpu_a_pod_sees_is_for_the_device_plugin_to_say(container: Manifest, overlay: str):
