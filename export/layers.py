@@ -39,13 +39,16 @@ def add_layers(graph: Float32, encoder: Encoder, needs_outputs: bool) -> Encoded
 
 
 def _accompany(graph: GraphBuilder) -> tuple[str, str]:
-    """Source and lengths of one row more: ONNX Runtime's RNN multiplies a lone row in another order."""
-    counts = {"one_row": [0, 0, 1, 0], "one_length": [0, 1]}
-    added = [graph.weight(name, np.array(count, np.int64)) for name, count in counts.items()]
-    shortest = graph.weight("shortest", np.array(1, np.int32))
+    """Source and lengths of one row more: ONNX Runtime's RNN multiplies a lone row in another order.
+
+    The first source's first token: CUDA cannot pad whole numbers, and puts them together.
+    """
+    ends = [graph.weight(name, np.array([value], np.int64)) for name, value in (("zeroth", 0), ("first", 1))]
+    first = graph.add("Slice", ["source", *ends, ends[0]], "first_source")  # [1, S]
+    one = graph.weight("one_token", np.array([1], np.int32))
     return (
-        graph.add("Pad", ["source", added[0]], "accompanied"),
-        graph.add("Pad", ["lengths", added[1], shortest], "accompanied_lengths"),
+        graph.add("Concat", ["source", first], "accompanied", axis=0),
+        graph.add("Concat", ["lengths", one], "accompanied_lengths", axis=0),
     )
 
 
