@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import parts
+from bench.answers import CloseMarks, Marks
 from bench.bench import Bench
 from bench.gpu_answers import compare_batching, compare_words
 from bench.gpu_drills import run_drills
@@ -112,14 +113,18 @@ def _words(options: argparse.Namespace) -> Iterator[Figures]:
 def _service(options: argparse.Namespace) -> Iterator[Figures]:
     """The bench's own mix of short and long answers, with both kinds of engine on the device."""
     os.environ["CHAIRLIFT_DEVICE"], os.environ["CHAIRLIFT_PROFILE"] = options.device, "fp32"
+    marks = CloseMarks() if options.device == "cuda" else Marks()
     try:
         seconds = 0.3 if options.quick else options.seconds
-        with Bench(options.models, _name(options.bundle), options.words, seconds) as bench:
+        with Bench(options.models, _name(options.bundle), options.words, seconds, marks=marks) as bench:
             parts.measure_mix(bench)
             parts.measure_lists(bench)
             bench.figures["mix.ratio"] = bench.figures["mix.rps"] / bench.figures["mix.baseline_rps"]
             yield {f"service.{key}": value for key, value in bench.figures.items()}
-            yield {"service.wrong_answers": bench.marks.wrong}
+        if isinstance(marks, CloseMarks):
+            marks.settle()
+            yield {"service.largest_score_difference": marks.score_difference}
+        yield {"service.wrong_answers": marks.wrong}
     finally:
         del os.environ["CHAIRLIFT_DEVICE"], os.environ["CHAIRLIFT_PROFILE"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import pytest
 
-from bench.answers import SERVICE, Book, Marks, differences, framed, messages
+from bench.answers import SERVICE, Book, CloseMarks, Marks, Question, differences, framed, messages
 from bench.http2 import Connection
 from chairlift.v1 import seq2seq_pb2 as pb
 from chairlift.v1 import seq2seq_pb2_grpc
@@ -94,6 +94,26 @@ def test_every_word_of_another_model_differs() -> None:
         assert differences(expected, framed(response.SerializeToString())) == wrong
     assert differences(expected, b"") == 2
     assert differences(expected, expected + expected) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "wrong"), [("a b", [1, 2], 0), ("a c", [1, 2], 1), ("a b", [1, 3], 1)]
+)
+def test_scores_alone_may_differ_where_marks_are_close(text: str, tokens: list[int], wrong: int) -> None:
+    def answer(text: str, tokens: list[int], score: float) -> bytes:
+        best = pb.Hypothesis(
+            text=text, token_ids=tokens, score=score, normalised_score=score, confidence=-score
+        )
+        results = [Speller().result("ab"), pb.Result(generation=pb.Generation(hypotheses=[best]))]
+        return framed(pb.GenerateResponse(results=results).SerializeToString())
+
+    question = Question(b"", answer("a b", [1, 2], -0.5), words=2)
+    close, exact = CloseMarks(), Marks()
+    for marks in (close, exact):
+        marks.mark(question, 0, answer(text, tokens, -0.75))
+    close.settle()
+    assert (close.compared, close.wrong, close.score_difference) == (2, wrong, 0.0 if wrong else 0.25)
+    assert exact.wrong == 1
 
 
 def test_messages_are_cut_where_they_end() -> None:
