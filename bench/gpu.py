@@ -81,7 +81,7 @@ def about(options: argparse.Namespace) -> dict[str, str]:
     if options.device == "cuda":
         import torch
 
-        found["GPU"] = f"{torch.cuda.get_device_name(0)}, driver CUDA {torch.version.cuda}"
+        found["GPU"] = f"{torch.cuda.get_device_name(0)}; PyTorch for CUDA {torch.version.cuda}"
     return found
 
 

@@ -1,19 +1,23 @@
 """The run for a GPU runs here too, small, with the CPU in its part; and its drills see what is not kept."""
 
+import argparse
 import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench import gpu, gpu_answers, gpu_drills, gpu_steps, servers
+from bench.words import choose
 from bundle.reader import read_bundle
 from service.device_engine import DeviceEngine
 
 QUICK = ["--device", "cpu", "--quick"]
 
 
-def run(tiny_models: Path, to: Path, *parts: str) -> tuple[int, dict]:
-    where = ["--models", str(tiny_models), "--bundle", str(tiny_models / "tiny" / "1"), "--to", str(to)]
+def run(tiny_models: Path, to: Path, *parts: str, words: Path | None = None) -> tuple[int, dict]:
+    where = ["--words", str(words)] if words else []
+    where += ["--models", str(tiny_models), "--bundle", str(tiny_models / "tiny" / "1"), "--to", str(to)]
     status = gpu.main([*QUICK, *where, *(word for part in parts for word in ("--only", part))])
     return status, json.loads((to / "gpu.json").read_text())
 
@@ -32,6 +36,15 @@ def test_steps_answers_and_batching(every_profile: Path, tmp_path: Path, capsys)
     page = (tmp_path / "gpu" / "gpu.md").read_text()
     assert page in capsys.readouterr().out
     assert "| 2x32/45, 6, fp16 |" in page and "0 of 64 words" in page and str(tmp_path) not in page
+
+
+def test_the_service_answers_as_it_does_alone(tiny_models: Path, tmp_path: Path):
+    words = tmp_path / "words"
+    words.write_text("".join(f"{word}\n" for word in choose(None, 64, 24)))
+    status, figures = run(tiny_models, tmp_path, "service", words=words)
+    assert status == 0 and figures["service.wrong_answers"] == 0
+    assert figures["service.mix.rps"] > 0 and figures["service.list256.words_s"] > 0
+    assert "service.largest_score_difference" not in figures
 
 
 def test_every_drill_is_kept(tiny_models: Path, tmp_path: Path):
@@ -112,6 +125,12 @@ def test_other_answers_are_counted_and_shown(tiny_bundle: Path):
     assert found["words"] == 5 and found["other_tokens"] >= 1
     first = found["differences"][0]
     assert first["word"] in words and first["cpu"] != first["device"] and first["step"] >= 0
+
+
+def test_pytorchs_cuda_is_not_said_to_be_the_drivers(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A GPU")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    assert gpu.about(argparse.Namespace(device="cuda"))["GPU"] == "A GPU; PyTorch for CUDA 13.0"
 
 
 def test_a_machine_without_a_gpu_says_so(tmp_path: Path):
