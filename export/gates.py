@@ -1,8 +1,8 @@
 """The weights of a recurrent layer by gate: the one place that knows in which order.
 
 Blocks are named as in training/cells.py. ONNX's LSTM takes its gates in the order i, o, f, c, its GRU z, r,
-h. Its coupled gates are f = 1 - i, ours i = 1 - f: the operator's i is our f with its sign turned, for
-1 - sigmoid(a) = sigmoid(-a), and what it is given for f is never read.
+h. A coupled cell's i = 1 - f is a gate of its own there: f with its sign turned, for 1 - sigmoid(a) is
+sigmoid(-a). The operator has coupled gates too, f = 1 - i, but not on CUDA.
 Letters: H hidden size of one direction, G gates.
 """
 
@@ -46,7 +46,7 @@ def weights_of(recurrent: Recurrent, layer: int, way: str = "") -> Weights:
 def operator_of(cell: Cell) -> tuple[str, dict[str, int]]:
     """The operator that runs a cell over time, and the attributes that it needs for it."""
     if cell.states == 2:
-        return "LSTM", {} if "i" in cell.gates else {"input_forget": 1}
+        return "LSTM", {}
     return ("GRU", {"linear_before_reset": 1}) if "r" in cell.gates else ("RNN", {})
 
 
@@ -66,5 +66,5 @@ def operator_peephole(weights: Weights) -> np.ndarray | None:
 
 def _ordered(blocks: dict[str, np.ndarray], order: Sequence[str]) -> list[np.ndarray]:
     if "i" in order and "i" not in blocks:
-        blocks = blocks | {"i": -blocks["f"], "f": np.zeros_like(blocks["f"])}
+        blocks = blocks | {"i": -blocks["f"]}
     return [blocks[gate] for gate in order]
