@@ -51,13 +51,13 @@ class Book:
         """The best answer to a word that was learnt."""
         return self._alone[word].results[0].generation.hypotheses[0].text
 
-    def question(self, *words: str, is_long: bool = False) -> Question:
+    def question(self, *words: str, is_long: bool = False, priority: int = 0) -> Question:
         """A Generate call for words that were learnt."""
         first = self._alone[words[0]]
         results = [self._alone[word].results[0] for word in words]
         expected = pb.GenerateResponse(model=first.model, results=results).SerializeToString()
-        request = pb.GenerateRequest(inputs=words, options=self._options).SerializeToString()
-        return Question(framed(request), framed(expected), len(words), is_long)
+        request = pb.GenerateRequest(inputs=words, options=self._options, priority=priority)
+        return Question(framed(request.SerializeToString()), framed(expected), len(words), is_long)
 
     def stream_question(self, word: str) -> Question:
         """A GenerateStream call for a word that was learnt. Expected is the result, its last message."""

@@ -41,12 +41,16 @@ class Connection(Protocol):
 
 @dataclass
 class Run:
-    """The calls that ended within `seconds` of `began`. `delays`: how late each was sent."""
+    """The calls that ended within `seconds` of `began`. `delays`: how late each was sent.
+
+    `beside`: those of one more caller, if there was one, as far as they were sent since it began.
+    """
 
     calls: list[Call] = field(default_factory=list)
     began: float = 0.0
     seconds: float = 0.0
     delays: list[float] = field(default_factory=list)
+    beside: list[Call] = field(default_factory=list)
 
     @property
     def answered(self) -> list[Call]:
@@ -86,11 +90,13 @@ def closed_loop(
     mark: Mark,
     begin: Callable[[], object] = lambda: None,
     clock: Clock = time.perf_counter,
+    beside: Iterator[Question] | None = None,
 ) -> Run:
     """`in_flight` callers, each with his next question as soon as the last is answered.
 
     It ends with the questions, or with the time once each caller could have been answered twice. Calls count
-    that end after the warm-up, once `begin` has been called, and before the end.
+    that end after the warm-up, once `begin` has been called, and before the end. One more caller may ask what
+    is in `beside`, which does not end; his calls are kept apart.
     """
     run = Run()
     warm = clock() + warm_up
@@ -98,27 +104,32 @@ def closed_loop(
     over, whole = False, 0  # calls sent and ended since the run began
     for _ in range(in_flight):
         _send_next(connection, questions)
+    his = _send_next(connection, beside) if beside else None
     while len(connection):
         for call in connection.receive():
             mark(call.question, call.status, call.data)
             call.data = b""
             if run.began and not over:
-                run.calls.append(call)
                 run.seconds = call.ended - run.began
-                whole += call.sent >= run.began
-                over = call.ended >= stop and whole >= in_flight
+                if call is not his:
+                    run.calls.append(call)
+                    whole += call.sent >= run.began
+                elif call.sent >= run.began:
+                    run.beside.append(call)
+                over = call.ended >= stop and whole >= in_flight and (not beside or bool(run.beside))
             if not run.began and call.ended >= warm:
                 begin()
                 run.began = clock()
-            if not over:
+            if not over and beside and call is his:
+                his = _send_next(connection, beside)
+            elif not over:
                 _send_next(connection, questions)
     return run
 
 
-def _send_next(connection: Connection, questions: Iterator[Question]) -> None:
+def _send_next(connection: Connection, questions: Iterator[Question]) -> Call | None:
     question = next(questions, None)
-    if question is not None:
-        connection.send(question)
+    return None if question is None else connection.send(question)
 
 
 def open_loop(

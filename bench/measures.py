@@ -94,6 +94,26 @@ def measure_lists(name: str, server: Server, lists: list[Question], seconds: flo
     }
 
 
+def measure_beside(
+    name: str, server: Server, flood: list[Question], single: list[Question], seconds: float, mark: Mark
+) -> Figures:
+    """One caller with a word a call: his latencies, beside a closed loop of many words a call, or of nothing.
+
+    And what the loop gets meanwhile, and how long a step is in the mean.
+    """
+    steps, ran = server.steps()[0], server.step_seconds()
+    words, callers = (endless(flood), LIST_CALLS) if flood else (iter(()), 0)
+    with Connection(server.listen, GENERATE) as connection:
+        warm_up = WARM_UP_SHARE * seconds
+        run = closed_loop(connection, words, callers, warm_up, seconds, mark, beside=endless(single))
+    steps, ran = server.steps()[0] - steps, server.step_seconds() - ran
+    return {
+        **latencies(f"{name}_", [call.ended - call.sent for call in run.beside if call.status == 0]),
+        f"{name}_words_s": sum(call.question.words for call in run.answered) / run.seconds,
+        f"{name}_step_ms": ran / steps * 1e3,
+    }
+
+
 def measure_streams(server: Server, questions: list[Question], seconds: float, mark: Mark) -> Figures:
     """One stream at a time: to its first message, and to its end."""
     run, usage = _closed(server, STREAM, endless(questions), 1, seconds, mark)

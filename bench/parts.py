@@ -19,6 +19,7 @@ MIX_IN_FLIGHT = 256
 MIX_SHARE = 0.6  # of the baseline's capacity, offered to both
 BEAMS = 5
 TOP_P = 0.9
+HIGH, LOW = 1, -5  # priorities, of which the first rides in rows of its own
 
 
 def measure_echo(bench: Bench) -> None:
@@ -89,6 +90,18 @@ def measure_sampling(bench: Bench) -> None:
     bench.figures |= measures.measure_words(
         "sampling", bench.chairlift(), questions, 64, bench.seconds, bench.marks.mark
     )
+
+
+def measure_priority(bench: Bench) -> None:
+    """One word a call with priority: alone, and beside a flood without; and such a word without any."""
+    server, asked, mark = bench.chairlift(), bench.questions(), bench.marks.mark
+    flood, high, low = asked.lists(32, LOW), asked.singles(HIGH), asked.singles(LOW)
+    for name, beside, single in (("idle", [], high), ("flood", flood, high), ("control", flood, low)):
+        bench.figures |= measures.measure_beside(
+            f"priority.{name}", server, beside, single, bench.seconds, mark
+        )
+    idle, step = bench.figures["priority.idle_p50_ms"], bench.figures["priority.control_step_ms"]
+    bench.figures["priority.wanted_ms"] = 2 * idle + step  # in the control every step is one of the flood's
 
 
 def measure_engines(bench: Bench) -> None:
@@ -213,6 +226,7 @@ PARTS: dict[str, Callable[[Bench], None]] = {
     "open": measure_open,
     "beams": measure_beams,
     "sampling": measure_sampling,
+    "priority": measure_priority,
     "cache": measure_cache,
     "engines": measure_engines,
     "h2load": measure_h2load,

@@ -33,12 +33,17 @@ class Questions:
         self.words = choose(words, count, self.model.limits.max_source_length)
         self._book = Book(self._channel)
         self._book.learn(self.words)
-        self.single = [self._book.question(word) for word in self.words]
+        self.single = self.singles()
 
-    def lists(self, size: int) -> list[Question]:
+    def singles(self, priority: int = 0) -> list[Question]:
+        """One word a call."""
+        return [self._book.question(word, priority=priority) for word in self.words]
+
+    def lists(self, size: int, priority: int = 0) -> list[Question]:
         """Calls of so many words."""
         random = Random(SEED)
-        return [self._book.question(*random.choices(self.words, k=size)) for _ in range(LISTS)]
+        chosen = [random.choices(self.words, k=size) for _ in range(LISTS)]
+        return [self._book.question(*words, priority=priority) for words in chosen]
 
     def streams(self) -> list[Question]:
         """One stream a word."""

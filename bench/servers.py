@@ -53,9 +53,17 @@ class Server:
         """Decoder steps so far, and rows in all of them together. Zeros where there are no metrics."""
         if not self.http:
             return 0.0, 0.0
-        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=10) as page:
-            text = page.read().decode()
+        text = self._metrics()
         return total(text, "chairlift_step_rows_count"), total(text, "chairlift_step_rows_sum")
+
+    def step_seconds(self) -> float:
+        """Time in decoder steps so far."""
+        return total(self._metrics(), "chairlift_step_seconds_sum")
+
+    def _metrics(self) -> str:
+        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=10) as page:
+            text: str = page.read().decode()
+            return text
 
 
 def family(pid: int) -> list[int]:

@@ -42,6 +42,16 @@ CALLS = (
     Row("— shared pages in parts (PSS), MiB", "memory.pss_mib"),
 )
 
+PRIORITY = (
+    Row("priority 1: median, ms", "priority.flood_p50_ms", "priority.idle_p50_ms"),
+    Row("— wanted: at most 2 x idle and a step of the flood, ms", "priority.wanted_ms"),
+    Row("— 99th percentile, ms", "priority.flood_p99_ms", "priority.idle_p99_ms"),
+    Row("— meanwhile the flood's words/s", "priority.flood_words_s"),
+    Row("priority -5, as the flood: median, ms", "priority.control_p50_ms", "priority.idle_p50_ms"),
+    Row("— 99th percentile, ms", "priority.control_p99_ms", "priority.idle_p99_ms"),
+    Row("— meanwhile the flood's words/s", "priority.control_words_s"),
+)
+
 ENGINES = (
     Row("one word a call, 1 in flight: median, ms", "engines2.unary.p50_ms_1", "unary.p50_ms_1"),
     Row("one word a call, 64 in flight: calls/s", "engines2.unary.rps_64", "unary.rps_64"),
@@ -127,6 +137,7 @@ TABLES = (
     ("Calls, against whole batches", "whole batches", "Chairlift", BATCHES),
     ("One word a call at random moments", "", "Chairlift", OPEN),
     ("One word a call, 64 in flight: beams, draws, caches", "greedy, no cache", "Chairlift", KINDS),
+    ("One word a call, 1 in flight, beside a flood of priority -5", "idle", "flood", PRIORITY),
     ("Two engine processes", "one", "two", ENGINES),
     ("An echo behind either front", "grpc.aio", "C core", ECHOES),
     ("Another client, 64 in flight", "ours", "h2load", CLIENTS),
@@ -160,6 +171,8 @@ NOTES = """\
   much as a server. Every answer, under every load, is compared with what the same word got
   alone beforehand through gRPC's own client. h2load, where it is installed, is a second opinion on the
   client: it compares nothing, and sends four words of typical lengths, one a process.
+- The flood is 16 callers with 32 words a call. Who has priority waits for the step in hand at most, so beside
+  any flood his word should take no more than twice its time on an idle server, and a step.
 - Mosec, where it is installed, is a server of others: HTTP and JSON, a front in Rust, whole batches of at
   most as many words as there are rows, one millisecond to collect them, and in its processes the same
   engine (`bench/mosec_server.py`). PyTriton likewise: a front in C++, and the same engine in a process of

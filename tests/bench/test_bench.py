@@ -26,7 +26,7 @@ from bench.words import choose, invent, read_words
 from bundle.reader import read_bundle
 
 ROOT = Path(__file__).parent.parent.parent
-PART_NAMES = "echo,unary,lists,stream,open,sampling,engines,baseline,mix"
+PART_NAMES = "echo,unary,lists,stream,open,sampling,priority,engines,baseline,mix"
 # What is read of a run by name.
 FIGURES = {
     "baseline.rps_64",
@@ -44,6 +44,10 @@ FIGURES = {
     "open4000.answered_rps",
     "open4000.p50_ms",
     "open4000.p99_ms",
+    "priority.control_p50_ms",
+    "priority.flood_p50_ms",
+    "priority.flood_p99_ms",
+    "priority.idle_p50_ms",
     "sampling.rps_64",
     "stream.first_token_p50_ms",
     "unary.cpu_us_64",
@@ -153,6 +157,7 @@ def test_a_run_writes_every_figure(tiny_models: Path, tmp_path: Path) -> None:
     assert figures["mix.planned_rps"] == pytest.approx(0.6 * figures["mix.baseline_rps"], rel=1e-3)
     both = (figures["unary.rps_256"], figures["engines2.unary.rps_256"])
     assert figures["unary.rps_256_best"] == max(both)
+    assert figures["priority.wanted_ms"] > 2 * figures["priority.idle_p50_ms"]
     titles = {"Calls, against an echo", "Calls, against whole batches"}
     shown = [row.key for title, _, _, rows in TABLES if title in titles for row in rows]
     assert set(shown) <= figures.keys()

@@ -132,6 +132,26 @@ def test_a_closed_loop_waits_until_each_caller_was_answered_since_it_began() -> 
     assert len(run.latencies) == 4
 
 
+def test_one_more_caller_is_counted_apart() -> None:
+    """He asks his own questions, one at a time, and the loop goes on until he was answered."""
+
+    class Slow(Line):
+        """Answers the one beside after everybody else."""
+
+        def receive(self, seconds: float | None = None) -> list[Call]:
+            self.inside.sort(key=lambda call: (call.question is other, call.sent))
+            return super().receive(seconds)
+
+    other = Question(b"other", b"answer")
+    line = Slow(1.0)
+    shared = iter([QUESTION] * 12)
+    run = closed_loop(line, shared, 3, 0.0, 5.0, nobody, clock=line.clock, beside=itertools.repeat(other))
+    assert line.most == 4
+    assert {call.question for call in run.calls} == {QUESTION}
+    assert [call.question for call in run.beside] == [other]
+    assert run.seconds == 11 + 2  # of the others, once one has begun the run; and his, the first sent before
+
+
 def test_a_refusal_is_no_answer() -> None:
     class Full(Line):
         """Refuses every second call."""
