@@ -30,10 +30,12 @@ FEW = EVERY[::13]  # every cell, look and shape is among them
 
 @cache
 def exported(
-    folder: Path, kind: Kind, spread: float = 3, profiles: str = "int8,fp32"
+    folder: Path, kind: Kind, spread: float | None = None, profiles: str = "int8,fp32"
 ) -> tuple[Bundle, Seq2Seq]:
     """A bundle of some profiles, made in a new folder inside `folder`, and its network."""
     cell, look, shape = kind
+    if spread is None:  # a second layer with coupled gates says little of what it read
+        spread = 2.5 if shape == 1 and "coupled" in cell else 2
     place, texts = Path(mkdtemp(dir=folder)), export.sample_texts
     sizes = Model(cell=cell, embedding_size=6, hidden_size=10, **SHAPES[shape], **LOOKS[look])
     save_random_run(place, sizes, spread)

@@ -56,7 +56,7 @@ async def test_tokens_and_alignments_are_pytorchs(
             assert len(found.alignments) == len(wanted)
             for alignment, weights in zip(found.alignments, wanted, strict=True):
                 assert alignment.weights == pytest.approx(weights, abs=1e-4)
-    assert len({tuple(tokens) for tokens, _ in expected}) > FEW_WORDS / 5, "too much alike to prove anything"
+    assert len({tuple(tokens) for tokens, _ in expected}) > FEW_WORDS / 10, "too much alike to prove anything"
 
 
 async def test_whole_numbers_answer_alike_alone_and_together(
