@@ -13,10 +13,11 @@ from bundle.card import Calibration, DataSource, ModelCard, Score
 from export.scores import error_rates
 from training.checkpoint import Checkpoint
 from training.recipe import Files, Recipe
+from training.start import best_digest
 
 
 def make_card(checkpoint: Checkpoint, run: Path) -> ModelCard:
-    """The card of a run's best model."""
+    """The card of a run's best model; says which scores it leaves out, for they are another model's."""
     recipe = checkpoint.recipe
     return ModelCard(
         title=recipe.card.title,
@@ -65,14 +66,16 @@ def _data(recipe: Recipe, run: Path) -> tuple[DataSource, ...]:
 
 
 def _scores(run: Path, recipe: Recipe) -> tuple[Score, ...]:
-    found = [json.loads(path.read_bytes()) for path in sorted(run.glob("scores-*.json"))]
-    return tuple(
-        rate
-        for scores in found
-        for rate in error_rates(
-            recipe, *(scores[key] for key in ("dataset", "wer", "per", "sources", "decoding"))
-        )
-    )
+    digest, rates = best_digest(run), []
+    for path in sorted(run.glob("scores-*.json")):
+        scores = json.loads(path.read_bytes())
+        if scores.get("model_sha256") == digest:
+            measured = (scores[key] for key in ("dataset", "wer", "per", "sources", "decoding"))
+            rates += error_rates(recipe, *measured)
+        else:
+            whose = "another model" if "model_sha256" in scores else "a model that it does not name"
+            print(f"scores\t{path.name} left out: of {whose}; evaluate the run again")
+    return tuple(rates)
 
 
 def _without_folders(recipe: Recipe) -> dict[str, Any]:

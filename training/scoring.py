@@ -17,6 +17,7 @@ from training.ensemble import load_ensemble
 from training.evaluate import Verdict, score
 from training.report import RunFolder
 from training.significance import compare, intervals
+from training.start import best_digest
 
 MOST_LENGTH_PENALTY = 5.0
 
@@ -24,6 +25,7 @@ MOST_LENGTH_PENALTY = 5.0
 def run_evaluate(arguments: Sequence[str]) -> int:
     """Scores runs on a split; a single run's scores are kept in its folder."""
     options = _evaluate_options(arguments)
+    model_sha256 = best_digest(options.runs[0])  # first: what replaces that model later has another
     ensemble = load_ensemble(options.runs, options)
     split = split_of(ensemble.checkpoint, options)
     answers = ensemble.answers_to(split)
@@ -33,6 +35,7 @@ def run_evaluate(arguments: Sequence[str]) -> int:
         RunFolder(options.runs[0]).write_scores(
             f"{split.name}{ensemble.suffix}",
             {
+                "model_sha256": model_sha256,
                 "dataset": split.name,
                 "sha256": split.sha256,
                 "examples": split.examples,
