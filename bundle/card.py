@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import msgspec
 
-from bundle.values import MOST_BEAM, Count, Line, Percent, ProfileName, Prose, Sha256, Share
+from bundle.values import (
+    MOST_BEAM,
+    Count,
+    Length,
+    Line,
+    Microseconds,
+    Percent,
+    ProfileName,
+    Prose,
+    Sha256,
+    Share,
+)
 
 
 class DataSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,6 +39,26 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     value: float
     sources: Count  # distinct inputs that were scored
     decoding: Line
+    interval_95: tuple[float, float] | None = None  # where it lies with 95 % of samples of the sources
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long the graphs of a profile take with so many rows."""
+
+    profile: ProfileName
+    rows: Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+    source_microseconds: Microseconds  # of the encoder, for each source
+    step_microseconds: Microseconds  # of the decoder, for all rows
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How fast the graphs were on the machine that exported them."""
+
+    machine: Line  # its processor
+    runtime: Line  # what ran the graphs, with its version
+    threads: Annotated[int, msgspec.Meta(ge=1, le=65_536)]
+    source_length: Length  # tokens of each source
+    timings: Annotated[tuple[Timing, ...], msgspec.Meta(max_length=64)]
 
 
 class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +71,7 @@ class ModelCard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     scores: tuple[Score, ...]
     training_commit: Line
     recipe: dict[str, Any]  # the recipe that trained the model, as it was read
+    speed: Speed | None = None
 
 
 class Cascade(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -18,6 +18,7 @@ Rows = Annotated[int, msgspec.Meta(ge=3, le=2**24)]  # of an embedding
 TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**24)]
 Length = Annotated[int, msgspec.Meta(ge=1, le=65_536)]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
+Microseconds = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 TensorName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,63}\Z")]
 Dtype = Literal["float32", "float16", "int64", "int32", "uint8"]

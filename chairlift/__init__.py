@@ -13,6 +13,8 @@ from chairlift.description import (
     ModelCard,
     Precision,
     Score,
+    Speed,
+    Timing,
 )
 from chairlift.errors import (
     ChairliftError,
@@ -63,7 +65,9 @@ __all__ = [
     "Precision",
     "Score",
     "ServerError",
+    "Speed",
     "TargetScore",
+    "Timing",
     "TokenChunk",
     "Unavailable",
 ]

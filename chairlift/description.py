@@ -27,6 +27,32 @@ class Score:
     value: float
     sources: int
     decoding: str
+    interval_95: tuple[float, float] | None = None
+    """Where the value lies with 95 % of samples of the sources; None where that was not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long the graphs of a profile took: for each of `rows` sources, and for a step of all of them."""
+
+    profile: str
+    rows: int
+    source_microseconds: float
+    step_microseconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """How fast a model's graphs were on the machine that exported it; sources had `source_length` tokens.
+
+    A server may be faster: with more threads, or where it has kernels of its own.
+    """
+
+    machine: str
+    runtime: str
+    threads: int
+    source_length: int
+    timings: tuple[Timing, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +65,8 @@ class ModelCard:
     data: tuple[DataSource, ...]
     scores: tuple[Score, ...]
     training_commit: str
+    speed: Speed | None = None
+    """None where it was not measured."""
 
 
 @dataclass(frozen=True, slots=True)

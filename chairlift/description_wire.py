@@ -12,6 +12,8 @@ from chairlift.description import (
     ModelCard,
     Precision,
     Score,
+    Speed,
+    Timing,
 )
 from chairlift.results import ModelReference
 from chairlift.v1 import seq2seq_pb2 as pb
@@ -56,11 +58,33 @@ def _card(message: pb.ModelCard) -> ModelCard:
             DataSource(source.name, source.licence, source.split, source.examples, source.sha256)
             for source in message.data
         ),
-        scores=tuple(
-            Score(score.dataset, score.metric, score.value, score.sources, score.decoding)
-            for score in message.scores
-        ),
+        scores=tuple(map(_score, message.scores)),
         training_commit=message.training_commit,
+        speed=_speed(message.speed) if message.HasField("speed") else None,
+    )
+
+
+def _score(message: pb.Score) -> Score:
+    interval = message.interval_95
+    return Score(
+        dataset=message.dataset,
+        metric=message.metric,
+        value=message.value,
+        sources=message.sources,
+        decoding=message.decoding,
+        interval_95=(interval.low, interval.high) if message.HasField("interval_95") else None,
+    )
+
+
+def _speed(message: pb.Speed) -> Speed:
+    return Speed(
+        machine=message.machine,
+        runtime=message.runtime,
+        threads=message.threads,
+        source_length=message.source_length,
+        timings=tuple(
+            Timing(t.profile, t.rows, t.source_microseconds, t.step_microseconds) for t in message.timings
+        ),
     )
 
 

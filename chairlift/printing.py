@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chairlift.description import Calibration, Model
+from chairlift.description import Calibration, Model, ModelCard
 from chairlift.results import AnswerSource, Generation, Hypothesis, InputError, TargetScore, TokenChunk
 
 
@@ -101,7 +101,7 @@ def _mark(answer: Generation | None) -> str:
 def print_models(models: list[Model], as_json: bool) -> None:
     """One line a model version: name, version, state, profile, device, title; a star marks the default.
 
-    Below each that has one, what its confidence promises.
+    Below each, as far as it has them: scores with their intervals, speed, what its confidence promises.
     """
     if as_json:
         for model in models:
@@ -123,8 +123,36 @@ def print_models(models: list[Model], as_json: bool) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for model, row in zip(models, rows, strict=True):
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        for line in (*_scores(model.card), *_speed(model)):
+            print(f"  {line}")
         if model.calibration and model.calibration.precisions:
             print(f"  {_promises(model.calibration)}")
+
+
+def _scores(card: ModelCard) -> Iterator[str]:
+    """A line a metric and data set."""
+    measured = [(score, score.interval_95) for score in card.scores if score.interval_95]
+    for metric, dataset in dict.fromkeys((score.metric, score.dataset) for score, _ in measured):
+        values = (
+            f"{score.value:.2f} % ({low:.2f} to {high:.2f}) {score.decoding}"
+            for score, (low, high) in measured
+            if (score.metric, score.dataset) == (metric, dataset)
+        )
+        yield f"{metric}, on {dataset}: {'; '.join(values)}"
+
+
+def _speed(model: Model) -> Iterator[str]:
+    """The speed of the profile that is served, or nothing."""
+    if speed := model.card.speed:
+        timings = (
+            f"{one.rows} at a time {one.source_microseconds:.0f} µs a source, "
+            f"{one.step_microseconds:.0f} µs a step"
+            for one in speed.timings
+            if one.profile == model.profile
+        )
+        where = f"{speed.runtime}, {speed.threads} thread{'s' * (speed.threads > 1)} of {speed.machine}"
+        what = f"speed of the {model.profile} graphs, {where}, {speed.source_length} tokens"
+        yield f"{what}: {'; '.join(timings)}"
 
 
 def _promises(calibration: Calibration) -> str:

@@ -27,6 +27,7 @@ from export.parity import ParityError
 from export.profiles import ARITHMETIC, PROFILES, Exported, export_profile
 from export.samples import sample_texts
 from export.scores import score_profile
+from export.speed import measure_speed
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from training.data import DataError
 from training.model import Seq2Seq
@@ -132,7 +133,8 @@ def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[
     golden = choose_golden(model, texts, ids, exported, limits.max_target_length)
     cascade = _fit_cascade(exported[0], checkpoint, options)
     calibration = _fit_calibration(exported[0], checkpoint, options)
-    card = make_card(checkpoint, options.run)
+    speed = measure_speed(exported, limits.max_source_length)
+    card = msgspec.structs.replace(make_card(checkpoint, options.run), speed=speed)
     if options.score:
         scores = [
             score

@@ -12,6 +12,7 @@ import msgspec
 from bundle.card import Calibration, DataSource, ModelCard, Score
 from export.scores import error_rates
 from training.checkpoint import Checkpoint
+from training.evaluate import Scores
 from training.recipe import Files, Recipe
 from training.start import best_digest
 
@@ -70,8 +71,9 @@ def _scores(run: Path, recipe: Recipe) -> tuple[Score, ...]:
     for path in sorted(run.glob("scores-*.json")):
         scores = json.loads(path.read_bytes())
         if scores.get("model_sha256") == digest:
-            measured = (scores[key] for key in ("dataset", "wer", "per", "sources", "decoding"))
-            rates += error_rates(recipe, *measured)
+            found = Scores(scores["wer"], scores["per"], scores["sources"])
+            within = (scores["wer_interval_95"], scores["per_interval_95"])
+            rates += error_rates(found, within, recipe, scores["dataset"], scores["decoding"])
         else:
             whose = "another model" if "model_sha256" in scores else "a model that it does not name"
             print(f"scores\t{path.name} left out: of {whose}; evaluate the run again")

@@ -14,10 +14,10 @@ import numpy as np
 from bundle.card import Cascade, Score
 from export.parity import Graphs
 from export.profiles import Exported
-from export.scores import error_rates, read_pairs
+from export.scores import rates_of, read_pairs
 from training.beam import Beam, BeamOptions
 from training.checkpoint import Checkpoint
-from training.evaluate import Verdict, judge, score
+from training.evaluate import Verdict, judge
 
 BATCH = 128  # sources
 MARGINS = 100  # that are tried in each natural-log unit
@@ -79,9 +79,9 @@ def score_cascade(
     doubtful = {source: pairs[source] for source, m in zip(pairs, margins, strict=True) if m < cascade.margin}
     beam, _ = _decode_pairs(exported, checkpoint, doubtful, cascade.beam_size)
     better = {verdict.source: verdict for verdict in beam}
-    found = score([better.get(verdict.source, verdict) for verdict in greedy])
+    verdicts = [better.get(verdict.source, verdict) for verdict in greedy]
     decoding = f"cascade, beam {cascade.beam_size}, margin {cascade.margin:g}, {exported.name}"
-    return error_rates(checkpoint.recipe, name, found.wer, found.per, found.sources, decoding)
+    return rates_of(verdicts, checkpoint.recipe, name, decoding)
 
 
 def _read(file: Path) -> tuple[str, Pairs]:

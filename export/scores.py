@@ -10,8 +10,9 @@ from export.parity import Answer
 from export.profiles import Exported
 from training.checkpoint import Checkpoint
 from training.data import Split, read_split
-from training.evaluate import answer, judge, score
+from training.evaluate import Scores, Verdict, answer, judge, score
 from training.recipe import Recipe
+from training.significance import Interval, intervals
 
 
 def read_pairs(file: Path) -> Split:
@@ -48,18 +49,30 @@ def score_profile(exported: Exported, checkpoint: Checkpoint, file: Path) -> Seq
     split = read_pairs(file)
     pairs = split.by_source()
     answers = greedy_answers(exported, checkpoint, list(pairs))
-    found = score(judge([ids for ids, _ in answers], pairs, checkpoint.texts()[1]))
-    decoding = f"greedy, {exported.name}"
-    return error_rates(checkpoint.recipe, split.name, found.wer, found.per, found.sources, decoding)
+    verdicts = judge([ids for ids, _ in answers], pairs, checkpoint.texts()[1])
+    return rates_of(verdicts, checkpoint.recipe, split.name, f"greedy, {exported.name}")
+
+
+def rates_of(verdicts: Sequence[Verdict], recipe: Recipe, dataset: str, decoding: str) -> tuple[Score, Score]:
+    """Error rates of answers that were judged, with their intervals."""
+    return error_rates(score(verdicts), intervals(verdicts), recipe, dataset, decoding)
 
 
 def error_rates(
-    recipe: Recipe, dataset: str, wer: float, per: float, sources: int, decoding: str
+    found: Scores, within: tuple[Interval, Interval], recipe: Recipe, dataset: str, decoding: str
 ) -> tuple[Score, Score]:
     """WER, and the error rate of single tokens: CER where those are characters, else PER."""
+
+    def rate(metric: str, value: float, interval: Interval) -> Score:
+        low, high = interval
+        return Score(
+            dataset=dataset,
+            metric=metric,
+            value=round(value, 2),
+            sources=found.sources,
+            decoding=decoding,
+            interval_95=(round(low, 2), round(high, 2)),
+        )
+
     token = "CER" if recipe.target.level == "char" else "PER"
-    rates = [
-        Score(dataset=dataset, metric=metric, value=round(value, 2), sources=sources, decoding=decoding)
-        for metric, value in (("WER", wer), (token, per))
-    ]
-    return rates[0], rates[1]
+    return rate("WER", found.wer, within[0]), rate(token, found.per, within[1])

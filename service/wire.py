@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Sequence
 
-from bundle.card import Calibration, Cascade
+from bundle.card import Calibration, Cascade, Score, Speed
 from chairlift.v1 import seq2seq_pb2 as pb
 from service.errors import InvalidRequest, ServiceError
 from service.hypothesis import Hypothesis
@@ -130,13 +130,9 @@ def description(model: Model, is_default: bool, vocabularies: bool) -> pb.Model:
                 )
                 for d in card.data
             ],
-            scores=[
-                pb.Score(
-                    dataset=s.dataset, metric=s.metric, value=s.value, sources=s.sources, decoding=s.decoding
-                )
-                for s in card.scores
-            ],
+            scores=map(_score, card.scores),
             training_commit=card.training_commit,
+            speed=_speed(card.speed) if card.speed else None,
         ),
         limits=pb.Limits(
             max_source_length=limits.max_source_length,
@@ -171,6 +167,36 @@ def description(model: Model, is_default: bool, vocabularies: bool) -> pb.Model:
 def unready(name: str, version: int) -> pb.Model:
     """All that is said of a model version that could not be loaded."""
     return pb.Model(reference=pb.ModelReference(name=name, version=version))
+
+
+def _score(measured: Score) -> pb.Score:
+    interval = measured.interval_95
+    return pb.Score(
+        dataset=measured.dataset,
+        metric=measured.metric,
+        value=measured.value,
+        sources=measured.sources,
+        decoding=measured.decoding,
+        interval_95=pb.Interval(low=interval[0], high=interval[1]) if interval else None,
+    )
+
+
+def _speed(measured: Speed) -> pb.Speed:
+    return pb.Speed(
+        machine=measured.machine,
+        runtime=measured.runtime,
+        threads=measured.threads,
+        source_length=measured.source_length,
+        timings=[
+            pb.Timing(
+                profile=t.profile,
+                rows=t.rows,
+                source_microseconds=t.source_microseconds,
+                step_microseconds=t.step_microseconds,
+            )
+            for t in measured.timings
+        ],
+    )
 
 
 def _cascade(fitted: Cascade) -> pb.Cascade:

@@ -392,20 +392,22 @@ class Cascade(_message.Message):
     def __init__(self, beam_size: _Optional[int] = ..., margin: _Optional[float] = ..., profile: _Optional[str] = ..., dataset: _Optional[str] = ..., sources: _Optional[int] = ..., beam_share: _Optional[float] = ..., greedy_wer: _Optional[float] = ..., cascade_wer: _Optional[float] = ..., beam_wer: _Optional[float] = ...) -> None: ...
 
 class ModelCard(_message.Message):
-    __slots__ = ("title", "description", "licence", "data", "scores", "training_commit")
+    __slots__ = ("title", "description", "licence", "data", "scores", "training_commit", "speed")
     TITLE_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     LICENCE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
     SCORES_FIELD_NUMBER: _ClassVar[int]
     TRAINING_COMMIT_FIELD_NUMBER: _ClassVar[int]
+    SPEED_FIELD_NUMBER: _ClassVar[int]
     title: str
     description: str
     licence: str
     data: _containers.RepeatedCompositeFieldContainer[DataSource]
     scores: _containers.RepeatedCompositeFieldContainer[Score]
     training_commit: str
-    def __init__(self, title: _Optional[str] = ..., description: _Optional[str] = ..., licence: _Optional[str] = ..., data: _Optional[_Iterable[_Union[DataSource, _Mapping]]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., training_commit: _Optional[str] = ...) -> None: ...
+    speed: Speed
+    def __init__(self, title: _Optional[str] = ..., description: _Optional[str] = ..., licence: _Optional[str] = ..., data: _Optional[_Iterable[_Union[DataSource, _Mapping]]] = ..., scores: _Optional[_Iterable[_Union[Score, _Mapping]]] = ..., training_commit: _Optional[str] = ..., speed: _Optional[_Union[Speed, _Mapping]] = ...) -> None: ...
 
 class DataSource(_message.Message):
     __slots__ = ("name", "licence", "split", "examples", "sha256")
@@ -422,18 +424,54 @@ class DataSource(_message.Message):
     def __init__(self, name: _Optional[str] = ..., licence: _Optional[str] = ..., split: _Optional[str] = ..., examples: _Optional[int] = ..., sha256: _Optional[str] = ...) -> None: ...
 
 class Score(_message.Message):
-    __slots__ = ("dataset", "metric", "value", "sources", "decoding")
+    __slots__ = ("dataset", "metric", "value", "sources", "decoding", "interval_95")
     DATASET_FIELD_NUMBER: _ClassVar[int]
     METRIC_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     SOURCES_FIELD_NUMBER: _ClassVar[int]
     DECODING_FIELD_NUMBER: _ClassVar[int]
+    INTERVAL_95_FIELD_NUMBER: _ClassVar[int]
     dataset: str
     metric: str
     value: float
     sources: int
     decoding: str
-    def __init__(self, dataset: _Optional[str] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., sources: _Optional[int] = ..., decoding: _Optional[str] = ...) -> None: ...
+    interval_95: Interval
+    def __init__(self, dataset: _Optional[str] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., sources: _Optional[int] = ..., decoding: _Optional[str] = ..., interval_95: _Optional[_Union[Interval, _Mapping]] = ...) -> None: ...
+
+class Interval(_message.Message):
+    __slots__ = ("low", "high")
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    low: float
+    high: float
+    def __init__(self, low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
+
+class Speed(_message.Message):
+    __slots__ = ("machine", "runtime", "threads", "source_length", "timings")
+    MACHINE_FIELD_NUMBER: _ClassVar[int]
+    RUNTIME_FIELD_NUMBER: _ClassVar[int]
+    THREADS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    machine: str
+    runtime: str
+    threads: int
+    source_length: int
+    timings: _containers.RepeatedCompositeFieldContainer[Timing]
+    def __init__(self, machine: _Optional[str] = ..., runtime: _Optional[str] = ..., threads: _Optional[int] = ..., source_length: _Optional[int] = ..., timings: _Optional[_Iterable[_Union[Timing, _Mapping]]] = ...) -> None: ...
+
+class Timing(_message.Message):
+    __slots__ = ("profile", "rows", "source_microseconds", "step_microseconds")
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_MICROSECONDS_FIELD_NUMBER: _ClassVar[int]
+    STEP_MICROSECONDS_FIELD_NUMBER: _ClassVar[int]
+    profile: str
+    rows: int
+    source_microseconds: float
+    step_microseconds: float
+    def __init__(self, profile: _Optional[str] = ..., rows: _Optional[int] = ..., source_microseconds: _Optional[float] = ..., step_microseconds: _Optional[float] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_source_length", "max_target_length", "max_inputs", "max_beam_size")

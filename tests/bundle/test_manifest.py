@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bundle.card import Score
+from bundle.card import Score, Speed, Timing
 from bundle.errors import BundleError
 from bundle.golden import Golden, GoldenCase, decode_golden, encode_golden
 from bundle.manifest import Manifest, decode_manifest, encode_manifest
@@ -143,6 +143,21 @@ def test_writes_no_number_that_json_lacks(manifest: Manifest, value: float) -> N
     card = msgspec.structs.replace(manifest.card, recipe={"rate": value})
     with pytest.raises(BundleError, match="does not survive JSON"):
         encode_manifest(msgspec.structs.replace(manifest, card=card))
+
+
+def test_a_card_need_not_speak_of_intervals_and_speed(manifest: Manifest) -> None:
+    fields = json.loads(encode_manifest(manifest))
+    assert fields["card"].pop("speed") is fields["card"]["scores"][0].pop("interval_95") is None
+    assert decode_manifest(json.dumps(fields).encode()) == manifest
+
+
+def test_a_card_with_both_survives_a_round_trip(manifest: Manifest) -> None:
+    timing = Timing(profile="int8", rows=32, source_microseconds=1.5, step_microseconds=70.0)
+    speed = Speed(machine="m", runtime="r", threads=1, source_length=8, timings=(timing,))
+    score = msgspec.structs.replace(manifest.card.scores[0], interval_95=(0.25, 0.75))
+    card = msgspec.structs.replace(manifest.card, scores=(score,), speed=speed)
+    whole = msgspec.structs.replace(manifest, card=card)
+    assert decode_manifest(encode_manifest(whole)) == whole
 
 
 def case(**changes: Any) -> bytes:

@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from chairlift.v1 import seq2seq_pb2 as pb
+from tests.chairlift import conftest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -225,6 +228,30 @@ def test_list(server):
     assert run(server.address, "--list")[1] == "backwards*  3  ready  fp32  cpu  Spells backwards\n"
     model = json.loads(run(server.address, "--list", "--json")[1])
     assert model["reference"]["name"] == "backwards"
+
+
+def test_list_says_how_good_and_how_fast_a_model_is(server, monkeypatch):
+    model = conftest.model()
+    for decoding, value in (("greedy", 23.5), ("beam 5", 23.25)):
+        interval = pb.Interval(low=value - 0.75, high=value + 1)
+        score = pb.Score(dataset="test", metric="WER", value=value, decoding=decoding, interval_95=interval)
+        model.card.scores.append(score)
+    speed = pb.Speed(machine="a fast one", runtime="ONNX Runtime 9", threads=1, source_length=8)
+    for profile in ("int8", "fp32"):
+        for rows, step in ((1, 60.0), (32, 500.0)):
+            speed.timings.add(profile=profile, rows=rows, source_microseconds=9.0, step_microseconds=step)
+    model.card.speed.CopyFrom(speed)
+    monkeypatch.setattr(conftest, "model", lambda: model)
+    listed, *more = run(server.address, "--list")[1].splitlines()
+    assert listed.startswith("backwards*")
+    assert more == [
+        "  WER, on test: 23.50 % (22.75 to 24.50) greedy; 23.25 % (22.50 to 24.25) beam 5",
+        "  speed of the fp32 graphs, ONNX Runtime 9, 1 thread of a fast one, 8 tokens: "
+        "1 at a time 9 µs a source, 60 µs a step; 32 at a time 9 µs a source, 500 µs a step",
+    ]
+    card = json.loads(run(server.address, "--list", "--json")[1])["card"]
+    assert card["scores"][1]["interval_95"] == [22.75, 24.5]
+    assert len(card["speed"]["timings"]) == 4
 
 
 @pytest.mark.parametrize("words", [["SLOW"], ["-"]])

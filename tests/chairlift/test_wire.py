@@ -26,6 +26,8 @@ from chairlift.v1 import seq2seq_pb2 as pb
         (results.ModelReference, pb.ModelReference),
         (description.Precision, pb.Precision),
         (description.Score, pb.Score),
+        (description.Speed, pb.Speed),
+        (description.Timing, pb.Timing),
         (results.TokenChunk, pb.TokenChunk),
         (results.InputError, pb.Error),
     ],
@@ -63,16 +65,19 @@ def test_sampling_is_asked_for_by_any_of_its_fields():
 def test_card_is_read_field_by_field():
     source = pb.DataSource(name="n", licence="l", split="s", examples=4, sha256="h")
     score = pb.Score(dataset="d", metric="m", value=0.5, sources=6, decoding="greedy")
-    card = pb.ModelCard(
-        title="t", description="d", licence="l", data=[source], scores=[score], training_commit="c"
-    )
+    sure = pb.Score(metric="m", interval_95=pb.Interval(low=0.25, high=0.75))
+    timing = pb.Timing(profile="p", rows=7, source_microseconds=0.125, step_microseconds=8.0)
+    speed = pb.Speed(machine="m", runtime="r", threads=9, source_length=10, timings=[timing])
+    texts = {"title": "t", "description": "d", "licence": "l", "training_commit": "c"}
+    card = pb.ModelCard(data=[source], scores=[score, sure], speed=speed, **texts)
     assert description_wire.model(pb.Model(card=card)).card == chairlift.ModelCard(
         "t",
         "d",
         "l",
         (chairlift.DataSource("n", "l", "s", 4, "h"),),
-        (chairlift.Score("d", "m", 0.5, 6, "greedy"),),
+        (chairlift.Score("d", "m", 0.5, 6, "greedy"), chairlift.Score("", "m", 0.0, 0, "", (0.25, 0.75))),
         "c",
+        chairlift.Speed("m", "r", 9, 10, (chairlift.Timing("p", 7, 0.125, 8.0),)),
     )
 
 

@@ -28,6 +28,14 @@ def scored(run: Path) -> list[str]:
     return [f"{score.metric} {score.dataset}" for score in card.scores]
 
 
+def test_scores_have_their_intervals(run: Path) -> None:
+    measured = json.loads((run / "scores-words.tsv.json").read_bytes())
+    wer, per = make_card(load_checkpoint(run / "best.safetensors"), run).scores
+    for score, name in ((wer, "wer"), (per, "per")):
+        assert score.value == pytest.approx(measured[name], abs=0.005)
+        assert score.interval_95 == pytest.approx(measured[f"{name}_interval_95"], abs=0.005)
+
+
 def test_scores_name_their_model(run: Path) -> None:
     scores = json.loads((run / "scores-words.tsv.json").read_bytes())
     assert scores["model_sha256"] == hashlib.sha256((run / "best.safetensors").read_bytes()).hexdigest()

@@ -136,6 +136,8 @@ def test_where_the_beam_is_right_a_cascade_is_stored(
     scores = exported.manifest.card.scores
     found = {(score.decoding.split(",")[0], score.metric): score.value for score in scores}
     assert found["cascade", "WER"] == 0 < found["greedy", "WER"] == cascade.greedy_wer
+    within = {score.decoding.split(",")[0]: score.interval_95 for score in scores if score.metric == "WER"}
+    assert within["cascade"] == (0.0, 0.0) != within["greedy"]
 
 
 def test_where_the_beam_is_no_better_there_is_none(
