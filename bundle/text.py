@@ -4,7 +4,7 @@ Knows nothing about folders, graphs or lengths. Texts hold no lone surrogates; t
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
@@ -12,7 +12,17 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from bundle.errors import BundleError
 from bundle.strict_json import refuse_loose_json
 
-__all__ = ["END", "PAD", "START", "UNKNOWN", "SourceText", "TargetText", "build_source", "build_target"]
+__all__ = [
+    "END",
+    "PAD",
+    "START",
+    "UNKNOWN",
+    "SourceText",
+    "TargetText",
+    "build_source",
+    "build_target",
+    "normaliser",
+]
 
 PAD, UNKNOWN, END, START = "<pad>", "<unk>", "<E>", "<S>"
 
@@ -180,6 +190,12 @@ def build_target(
     return _build((END, UNKNOWN, *tokens, START), level, lowercase, strip_accents)
 
 
+def normaliser(level: Level, lowercase: bool, strip_accents: bool) -> Callable[[str], str]:
+    """Return what turns a text into the spelling that such a vocabulary sees: its `normalise`."""
+    normalise: Callable[[str], str] = _normaliser(level, lowercase, strip_accents).normalize_str
+    return normalise
+
+
 def _build(tokens: Sequence[str], level: Level, lowercase: bool, strip_accents: bool) -> bytes:
     if len(set(tokens)) != len(tokens):
         twice = next(token for token in tokens if tokens.count(token) > 1)
@@ -191,7 +207,7 @@ def _build(tokens: Sequence[str], level: Level, lowercase: bool, strip_accents: 
     else:
         tokenizer = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # decoded without a decoder: with spaces
-    tokenizer.normalizer = normalizers.Sequence(_normalisation(level, lowercase, strip_accents))
+    tokenizer.normalizer = _normaliser(level, lowercase, strip_accents)
     for token_id, token in enumerate(tokens):
         if token in (PAD, UNKNOWN, END, START) or (level == "char" and token.isspace()):
             continue  # never from text, or only from the middle of one
@@ -202,7 +218,7 @@ def _build(tokens: Sequence[str], level: Level, lowercase: bool, strip_accents: 
     return tokenizer.to_str(pretty=True).encode()
 
 
-def _normalisation(level: Level, lowercase: bool, strip_accents: bool) -> list[normalizers.Normalizer]:
+def _normaliser(level: Level, lowercase: bool, strip_accents: bool) -> normalizers.Sequence:
     steps: list[normalizers.Normalizer] = []
     if lowercase:
         steps.append(normalizers.Lowercase())
@@ -211,4 +227,4 @@ def _normalisation(level: Level, lowercase: bool, strip_accents: bool) -> list[n
     steps += [normalizers.NFC(), normalizers.Strip()]
     if level == "word":  # last, on the final spelling: a user may type what a special token is called
         steps += [normalizers.Replace(special, UNKNOWN) for special in (PAD, END, START)]
-    return steps
+    return normalizers.Sequence(steps)

@@ -41,7 +41,7 @@ def fit_calibration(exported: Exported, checkpoint: Checkpoint, dev: Path, test:
 
 def _judged(exported: Exported, checkpoint: Checkpoint, file: Path) -> tuple[str, Judged]:
     """The name of a file's pairs, and the answers to its sources."""
-    split, target = read_pairs(file), checkpoint.texts()[1]
+    split, target = read_pairs(file, checkpoint), checkpoint.texts()[1]
     pairs = split.by_source()
     answers = greedy_answers(exported, checkpoint, list(pairs))
     verdicts = judge([ids for ids, _ in answers], pairs, target)

@@ -31,7 +31,7 @@ def fit_cascade(exported: Exported, checkpoint: Checkpoint, file: Path, width: i
 
     None where the beam is no better than greedy decoding. Raises DataError.
     """
-    name, pairs = _read(file)
+    name, pairs = _read(file, checkpoint)
     greedy, margins = _decode_pairs(exported, checkpoint, pairs, 1)
     beam, _ = _decode_pairs(exported, checkpoint, pairs, width)
     greedy_wrong, beam_wrong = (np.array([v.distance > 0 for v in found]) for found in (greedy, beam))
@@ -74,7 +74,7 @@ def score_cascade(
     exported: Exported, checkpoint: Checkpoint, file: Path, cascade: Cascade
 ) -> Sequence[Score]:
     """Error rates of a cascade's answers in percent. Raises DataError."""
-    name, pairs = _read(file)
+    name, pairs = _read(file, checkpoint)
     greedy, margins = _decode_pairs(exported, checkpoint, pairs, 1)
     doubtful = {source: pairs[source] for source, m in zip(pairs, margins, strict=True) if m < cascade.margin}
     beam, _ = _decode_pairs(exported, checkpoint, doubtful, cascade.beam_size)
@@ -84,8 +84,8 @@ def score_cascade(
     return rates_of(verdicts, checkpoint.recipe, name, decoding)
 
 
-def _read(file: Path) -> tuple[str, Pairs]:
-    split = read_pairs(file)
+def _read(file: Path, checkpoint: Checkpoint) -> tuple[str, Pairs]:
+    split = read_pairs(file, checkpoint)
     return split.name, split.by_source()
 
 

@@ -15,9 +15,9 @@ from training.recipe import Recipe
 from training.significance import Interval, intervals
 
 
-def read_pairs(file: Path) -> Split:
+def read_pairs(file: Path, checkpoint: Checkpoint) -> Split:
     """A file's pairs; the split goes by what is before the first dot. Raises DataError."""
-    return read_split(file, file.name.partition(".")[0])
+    return read_split(file, file.name.partition(".")[0], checkpoint.texts()[0].normalise)
 
 
 class _Graphs:
@@ -46,7 +46,7 @@ def greedy_answers(exported: Exported, checkpoint: Checkpoint, sources: Sequence
 
 def score_profile(exported: Exported, checkpoint: Checkpoint, file: Path) -> Sequence[Score]:
     """Error rates of greedy answers in percent. Raises DataError."""
-    split = read_pairs(file)
+    split = read_pairs(file, checkpoint)
     pairs = split.by_source()
     answers = greedy_answers(exported, checkpoint, list(pairs))
     verdicts = judge([ids for ids, _ in answers], pairs, checkpoint.texts()[1])

@@ -1,18 +1,19 @@
 """Text pairs: read from tab-separated files, audited, and turned into arrays of token ids.
 
 Knows nothing of models. A file holds a source, then one or more targets, a line, separated by tabs (UTF-8).
+Two sources are the same where a model reads them alike: Smith is smith to one that lowercases.
 """
 
 import hashlib
 import random
 import unicodedata
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from bundle.text import SourceText, TargetText
+from bundle.text import SourceText, TargetText, normaliser
 from training.recipe import Files, Limits, Recipe, Reverse
 
 MAX_BAD_SHARE = 0.05
@@ -25,10 +26,11 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Pair:
-    """A source and every target that is right for it."""
+    """A source, every target that is right for it, and the source normalised, as a model reads it."""
 
     source: str
     targets: tuple[str, ...]
+    read: str
 
 
 @dataclass
@@ -47,11 +49,17 @@ class Split:
         return sum(len(pair.targets) for pair in self.pairs)
 
     def by_source(self) -> dict[str, tuple[str, ...]]:
-        """All targets of each source, over all its lines."""
+        """All targets of each source, over all its lines and spellings, by its first one."""
+        spelled: dict[str, str] = {}
         grouped: dict[str, dict[str, None]] = {}
         for pair in self.pairs:
-            grouped.setdefault(pair.source, {}).update(dict.fromkeys(pair.targets))
+            source = spelled.setdefault(pair.read, pair.source)
+            grouped.setdefault(source, {}).update(dict.fromkeys(pair.targets))
         return {source: tuple(targets) for source, targets in grouped.items()}
+
+    def sources(self) -> set[str]:
+        """All of them, as a model reads them."""
+        return {pair.read for pair in self.pairs}
 
 
 def find_kin(sources: Iterable[str], known: Collection[str], endings: Sequence[str]) -> set[str]:
@@ -69,12 +77,14 @@ def load_splits(recipe: Recipe, folder: Path | None = None) -> dict[str, Split]:
 
     Raises DataError when a file is missing or empty, or when more than 5 % of its lines are bad.
     """
+    text = recipe.source
+    normalise = normaliser(text.level, text.lowercase, text.strip_accents)
     if isinstance(recipe.data, Reverse):
-        return _reversed_strings(recipe.data, recipe.training.seed)
-    home = folder or Path(recipe.data.folder)
-    splits = {name: read_split(home / file, name) for name, file in _named_files(recipe.data) if file}
+        return _reversed_strings(recipe.data, recipe.training.seed, normalise)
+    home, files = folder or Path(recipe.data.folder), _named_files(recipe.data)
+    splits = {name: read_split(home / file, name, normalise) for name, file in files if file}
     for file in recipe.data.extra:
-        splits["train"] = _joined(splits["train"], read_split(home / file, file))
+        splits["train"] = _joined(splits["train"], read_split(home / file, file, normalise))
     return splits
 
 
@@ -82,8 +92,11 @@ def _named_files(data: Files) -> tuple[tuple[str, str], ...]:
     return ("train", data.train), ("dev", data.dev), ("test", data.test)
 
 
-def read_split(path: Path, name: str) -> Split:
-    """Reads one file. Bad lines are left out and listed with their number and reason."""
+def read_split(path: Path, name: str, normalise: Callable[[str], str]) -> Split:
+    """Reads one file. Bad lines are left out and listed with their number and reason.
+
+    `normalise` gives a source the spelling that the model reads, which tells sources apart.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -97,11 +110,12 @@ def read_split(path: Path, name: str) -> Split:
             split.bad_lines.append((number, reason))
             continue
         source, *targets = columns
-        fresh = [target for target in dict.fromkeys(targets) if (source, target) not in seen]
+        read = normalise(source)
+        fresh = [target for target in dict.fromkeys(targets) if (read, target) not in seen]
         split.repeated += len(targets) - len(fresh)
-        seen.update((source, target) for target in fresh)
+        seen.update((read, target) for target in fresh)
         if fresh:
-            split.pairs.append(Pair(source, tuple(fresh)))
+            split.pairs.append(Pair(source, tuple(fresh), read))
     if not split.pairs:
         raise DataError(f"{path}: no usable line; expected: source TAB target [TAB target ...]")
     if len(split.bad_lines) > MAX_BAD_SHARE * len(lines):
@@ -112,13 +126,13 @@ def read_split(path: Path, name: str) -> Split:
 
 def _joined(split: Split, extra: Split) -> Split:
     """Both as one, the first's pairs first; a pair that both have counts as repeated."""
-    seen = {(pair.source, target) for pair in split.pairs for target in pair.targets}
+    seen = {(pair.read, target) for pair in split.pairs for target in pair.targets}
     pairs, repeated = list(split.pairs), split.repeated + extra.repeated
     for pair in extra.pairs:
-        fresh = tuple(target for target in pair.targets if (pair.source, target) not in seen)
+        fresh = tuple(target for target in pair.targets if (pair.read, target) not in seen)
         repeated += len(pair.targets) - len(fresh)
         if fresh:
-            pairs.append(Pair(pair.source, fresh))
+            pairs.append(Pair(pair.source, fresh, pair.read))
     digest = hashlib.sha256(f"{split.sha256} {extra.sha256}".encode()).hexdigest()
     return Split(split.name, pairs, digest, split.bad_lines + extra.bad_lines, repeated)
 
@@ -141,7 +155,7 @@ def _columns(line: bytes) -> tuple[list[str], str]:
     return columns, ""
 
 
-def _reversed_strings(task: Reverse, seed: int) -> dict[str, Split]:
+def _reversed_strings(task: Reverse, seed: int, normalise: Callable[[str], str]) -> dict[str, Split]:
     """Distinct random strings of 1 to max_length letters, with their reverses; no string is in two splits."""
     chance = random.Random(seed)
     wanted = {"train": task.train, "dev": task.dev, "test": task.test}
@@ -156,15 +170,17 @@ def _reversed_strings(task: Reverse, seed: int) -> dict[str, Split]:
     chance.shuffle(drawn)  # the rare short strings are drawn early: spread them over the splits
     splits = {}
     for name, count in wanted.items():
-        pairs = [Pair(text, (text[::-1],)) for text in (drawn.pop() for _ in range(count))]
-        splits[name] = Split(
-            name, pairs, hashlib.sha256("\n".join(p.source for p in pairs).encode()).hexdigest()
-        )
+        texts = [drawn.pop() for _ in range(count)]
+        pairs = [Pair(text, (text[::-1],), normalise(text)) for text in texts]
+        splits[name] = Split(name, pairs, hashlib.sha256("\n".join(texts).encode()).hexdigest())
     return splits
 
 
 def audit(splits: dict[str, Split]) -> dict[str, object]:
-    """What a person should know of the data before training on it; sources shared by two splits are leaks."""
+    """What a person should know of the data before training on it.
+
+    Sources that two splits share, to a model that reads them, are leaks.
+    """
     report: dict[str, object] = {}
     for name, split in splits.items():
         grouped = split.by_source()
@@ -178,7 +194,7 @@ def audit(splits: dict[str, Split]) -> dict[str, object]:
         }
     names = list(splits)
     for first, second in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
-        shared = sorted(splits[first].by_source().keys() & splits[second].by_source().keys())
+        shared = sorted(splits[first].sources() & splits[second].sources())
         report[f"sources_in_both_{first}_and_{second}"] = {"count": len(shared), "first": shared[:10]}
     return report
 
@@ -200,12 +216,12 @@ class Examples:
 
 def to_examples(split: Split, source: SourceText, target: TargetText, limits: Limits) -> Examples:
     """One example a source-target pair; pairs that are empty or over the limits are left out and counted."""
-    flat = [(pair.source, text) for pair in split.pairs for text in pair.targets]
-    sources = source.encode_many([text for text, _ in flat])
+    flat = [(pair, text) for pair in split.pairs for text in pair.targets]
+    sources = source.encode_many([pair.source for pair, _ in flat])
     numbers: dict[str, int] = {}
     kept = [
-        (ids, target_ids, numbers.setdefault(name, len(numbers)))
-        for ids, (name, text) in zip(sources, flat, strict=True)
+        (ids, target_ids, numbers.setdefault(pair.read, len(numbers)))
+        for ids, (pair, text) in zip(sources, flat, strict=True)
         if 0 < len(ids) <= limits.max_source_length
         and 0 < len(target_ids := target.encode(text)) <= limits.max_target_length
     ]

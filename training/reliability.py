@@ -78,5 +78,5 @@ def _judged(ensemble: Ensemble, split: Split) -> Judged:
 
 def _fitted_on(ensemble: Ensemble, file: Path | None, folder: Path | None) -> Split:
     if file:
-        return read_split(file, file.name)
+        return read_split(file, file.name, ensemble.texts[0].normalise)
     return load_splits(ensemble.checkpoint.recipe, folder)["dev"]

@@ -55,8 +55,7 @@ def run_evaluate(arguments: Sequence[str]) -> int:
     if options.endings:
         normalise = ensemble.texts[0].normalise
         train = load_splits(ensemble.checkpoint.recipe, options.data)["train"]
-        known = {normalise(pair.source) for pair in train.pairs}
-        kin = find_kin([normalise(verdict.source) for verdict in verdicts], known, options.endings)
+        kin = find_kin([normalise(verdict.source) for verdict in verdicts], train.sources(), options.endings)
         others = [verdict for verdict in verdicts if normalise(verdict.source) not in kin]
         if others:
             _tell(f"{split.name}, no kin in train", others, ensemble.decoding)
@@ -192,7 +191,7 @@ def _length_penalty(text: str) -> float:
 def split_of(checkpoint: Checkpoint, options: argparse.Namespace) -> Split:
     """The pairs that the options name. A file goes by its whole name: test.tsv is not the split test."""
     if options.file:
-        return read_split(options.file, options.file.name)
+        return read_split(options.file, options.file.name, checkpoint.texts()[0].normalise)
     splits = load_splits(checkpoint.recipe, options.data)
     if options.split not in splits:
         raise DataError(f"split {options.split!r}: the recipe has {', '.join(splits)}")

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from bundle.text import SourceText, TargetText
 from training.data import MAX_LINE_BYTES, DataError, Split, audit, load_splits, read_split, to_examples
-from training.recipe import Limits, Recipe
+from training.recipe import Files, Limits, Recipe, Text
 from training.vocabulary import build_texts
 
 GOOD = b"".join(b"word%d\tW %d\n" % (number, number) for number in range(40))
@@ -15,7 +16,7 @@ GOOD = b"".join(b"word%d\tW %d\n" % (number, number) for number in range(40))
 def read(tmp_path: Path, content: bytes) -> Split:
     path = tmp_path / "pairs.tsv"
     path.write_bytes(content)
-    return read_split(path, "train")
+    return read_split(path, "train", str.lower)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,35 @@ def test_repeated_pairs_are_dropped_and_further_targets_kept(tmp_path: Path) -> 
     assert (split.repeated, split.examples) == (2, 4)
 
 
+def test_a_source_is_the_same_in_every_spelling_that_is_read_alike(tmp_path: Path, tiny: Recipe) -> None:
+    """Here all is read in lower case: grouped by what is first, repeats found, leaks counted."""
+    train = read(tmp_path, b"Smith\tS\nsmith\tS\tT\nb\tB\n")
+    assert train.by_source() == {"Smith": ("S", "T"), "b": ("B",)}
+    assert (train.repeated, train.examples) == (1, 3)
+    assert (len(train.pairs), len(train.sources())) == (3, 2)
+    test = read(tmp_path, b"SMITH\tS\nc\tC\n")
+    leaks = audit({"train": train, "test": test})["sources_in_both_train_and_test"]
+    assert leaks == {"count": 1, "first": ["smith"]}
+    texts = build_texts(tiny, train)
+    limits = Limits(max_source_length=9, max_target_length=9)
+    examples = to_examples(train, SourceText(texts[0]), TargetText(texts[1]), limits)
+    assert examples.groups.tolist() == [0, 0, 1]
+
+
+def test_files_are_read_as_the_recipes_model_reads_them(tmp_path: Path, tiny: Recipe) -> None:
+    """Accents and all: whichever file a spelling is in, and not where the recipe keeps them apart."""
+    for name, line in {"train": "Šmith\tS", "extra": "smith\tS", "dev": "SMITH\tS"}.items():
+        (tmp_path / f"{name}.tsv").write_text(f"{line}\n{name}\tX\n")
+    names = {"train": "train.tsv", "dev": "dev.tsv", "extra": ("extra.tsv",)}
+    files = Files(folder=str(tmp_path), name="-", licence="-", **names)
+    alike, apart = (
+        load_splits(structs.replace(tiny, data=files, source=text))
+        for text in (Text(level="char", lowercase=True, strip_accents=True), Text(level="char"))
+    )
+    counts = [audit(splits)["sources_in_both_train_and_dev"]["count"] for splits in (alike, apart)]
+    assert (counts, alike["train"].repeated, apart["train"].repeated) == ([1, 0], 1, 0)
+
+
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
 def test_a_file_without_a_usable_line_is_refused(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(DataError, match="no usable line"):
@@ -64,7 +94,7 @@ def test_a_file_without_a_usable_line_is_refused(tmp_path: Path, content: bytes)
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
-        read_split(tmp_path / "none.tsv", "train")
+        read_split(tmp_path / "none.tsv", "train", str)
 
 
 def test_the_audit_counts_sources_in_two_splits(tmp_path: Path) -> None:
