@@ -15,6 +15,7 @@ from training.checkpoint import Checkpoint
 from training.data import DataError, Split, find_kin, load_splits, read_split
 from training.ensemble import load_ensemble
 from training.evaluate import Verdict, score
+from training.objective import UNKNOWN
 from training.report import RunFolder
 from training.significance import compare, intervals
 from training.start import best_digest
@@ -131,18 +132,30 @@ def run_label(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     ensemble = load_ensemble(options.runs, options)
     source, target = ensemble.texts
-    lines = options.words.read_text(encoding="utf-8-sig").splitlines()
-    words = dict.fromkeys(line.split("\t")[0].strip() for line in lines)
+    words = _read_words(options.words)
     longest = ensemble.checkpoint.recipe.limits.max_source_length
     usable = {word: ids for word in words if word and 0 < len(ids := source.encode(word)) <= longest}
+    readable = {word: ids for word, ids in usable.items() if UNKNOWN not in ids}
     written = []
-    for word, (best, *_) in zip(usable, ensemble.answers(list(usable.values())), strict=True):
+    for word, (best, *_) in zip(readable, ensemble.answers(list(readable.values())), strict=True):
         text = _text(best, target)
-        if text and best.ids[-1] == 0:  # cut off at the limit, it would teach to ramble
+        if text and best.ids[-1] == 0 and UNKNOWN not in best.ids:  # cut off, it would teach to ramble
             written.append(f"{word}\t{text}\n")
     write_atomically(options.to, "".join(written).encode())
-    print(f"{options.to}\t{len(written)} of {len(words)} labelled\t{ensemble.decoding}")
+    print(
+        f"{options.to}\t{len(written)} of {len(words)} labelled, "
+        f"{len(usable) - len(readable)} have unknown tokens\t{ensemble.decoding}"
+    )
     return 0
+
+
+def _read_words(path: Path) -> list[str]:
+    """The first column of each line, once. Raises DataError."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8, from byte {error.start} on") from error
+    return list(dict.fromkeys(line.split("\t")[0].strip() for line in lines))
 
 
 def command_parser(command: str, description: str, split: bool = True) -> argparse.ArgumentParser:
