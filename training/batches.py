@@ -53,16 +53,15 @@ def _cuts(sources: np.ndarray, targets: np.ndarray, options: Training) -> Iterat
     tokens, `<E>` included. An example over that is a batch of its own.
     """
     most_rows = options.batch_size * options.processes
-    most_tokens = options.batch_tokens * options.processes
     width = options.bucket_width
     longest_source = ((int(sources[0]) - 1) // width + 1) * width
     start = 0
     while start < len(targets):
         end = min(start + most_rows, len(targets))
-        if most_tokens:
-            rows = np.arange(1, end - start + 1)
-            tokens = rows * (longest_source + targets[start:end] + 1)  # grows with each row
-            end = start + max(1, int(np.searchsorted(tokens, most_tokens, side="right")))
+        if options.batch_tokens:
+            rows = -(-np.arange(1, end - start + 1) // options.processes)  # of the process that has most
+            tokens = rows * (longest_source + targets[start:end] + 1)  # never falls
+            end = start + max(1, int(np.searchsorted(tokens, options.batch_tokens, side="right")))
         yield start, end
         start = end
 

@@ -5,6 +5,7 @@ import pytest
 
 from training.batches import IGNORED, pick, updates
 from training.data import Examples
+from training.ranks import Ranks
 from training.recipe import Training
 
 
@@ -62,17 +63,21 @@ def test_every_epoch_has_as_many_updates(changes: dict[str, object]) -> None:
     assert len({len(updates(examples(), options(**changes), epoch)) for epoch in range(8)}) == 1
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3])
 @pytest.mark.parametrize("bucket_width", [1, 3])
-def test_a_budget_of_tokens_holds_and_is_used(bucket_width: int) -> None:
-    found = examples()
-    made = batches(found, batch_tokens=60, batch_size=99, bucket_width=bucket_width)
+def test_a_budget_of_tokens_holds_and_is_used(bucket_width: int, processes: int) -> None:
+    """By each process, whose share of a batch has its own longest source and target."""
+    found = examples(200 * processes)
+    made = batches(found, batch_tokens=60, batch_size=99, bucket_width=bucket_width, processes=processes)
+    shares = [Ranks(rank, processes).share(batch) for batch in made for rank in range(processes)]
     tokens = [
-        len(batch) * (found.source_lengths[batch].max() + found.target_lengths[batch].max() + 1)
-        for batch in made
+        len(share) * (found.source_lengths[share].max() + found.target_lengths[share].max() + 1)
+        for share in shares
+        if len(share)
     ]
     assert max(tokens) <= 60
     assert np.median(tokens) > 45
-    assert sorted(np.concatenate(made).tolist()) == list(range(200))
+    assert sorted(np.concatenate(made).tolist()) == list(range(200 * processes))
     assert max(map(len, batches(found, batch_tokens=60, batch_size=4))) == 4
     assert all(len(batch) == 1 for batch in batches(found, batch_tokens=1))
 
