@@ -1,8 +1,9 @@
 """A run's folder: what a person reads (audit, metrics, curves, progress) and where its checkpoints lie.
 
 Knows nothing of tensors. Files: recipe.json, audit.json, metrics.csv, layers.csv, curves.png, layers.png,
-tensorboard/, checkpoint.safetensors (to go on), best.safetensors (to export), of `evaluate`
-scores-SPLIT.json and scores-SPLIT-beam-K.json, and of `calibrate` reliability-SPLIT.png.
+tensorboard/, checkpoint.safetensors (to go on), lessons.safetensors (what teachers said), best.safetensors
+(to export), of `evaluate` scores-SPLIT.json and scores-SPLIT-beam-K.json, and of `calibrate`
+reliability-SPLIT.png.
 """
 
 import csv
@@ -38,6 +39,7 @@ class RunFolder:
         self.writes = writes
         self.checkpoint = path / "checkpoint.safetensors"
         self.best = path / "best.safetensors"
+        self.lessons = path / "lessons.safetensors"
         self.console = Console(stderr=True, quiet=not writes)
         self._tensorboard: Any = None
 

@@ -1,15 +1,21 @@
 """What teachers expect of every training example, token by token, for a student to learn beside the labels.
 
 Knowledge distillation: Hinton, Vinyals and Dean (2015); token by token, Kim and Rush (2016). The teachers'
-mean probabilities are taken once, before training, with the true target read as in teacher forcing.
+mean probabilities are taken once, before training, with the true target read as in teacher forcing, and kept
+in a file for when the run goes on.
 Letters: B examples, T target length with `<E>`, P tokens of all targets, V tokens that can be emitted.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
+import safetensors
 import torch
+from safetensors.torch import save
 
+from training.atomic import write_atomically
 from training.batches import IGNORED, Lessons, pick
 from training.data import Examples
 from training.model import Seq2Seq
@@ -25,8 +31,12 @@ def take_lessons(
     examples: Examples,
     device: torch.device | str,
     tracked: Callable[[Sequence[int]], Iterable[int]] = iter,
-) -> Lessons:
-    """Asks all teachers together; they stay on `device`, in evaluation mode. `tracked` may count batches."""
+    stopping: Callable[[], bool] = lambda: False,
+) -> Lessons | None:
+    """Asks all teachers together; they stay on `device`, in evaluation mode. `tracked` may count batches.
+
+    None where `stopping`, which is asked before each batch, says so.
+    """
     ends = np.cumsum(examples.target_lengths + 1)
     first = ends - examples.target_lengths - 1
     models = [teacher.to(device).eval() for teacher in teachers]
@@ -37,6 +47,8 @@ def take_lessons(
     order = np.lexsort((examples.target_lengths, examples.source_lengths))
     size = max(1, min(BATCH, BATCH_LOGITS // (emitted * (examples.target.shape[1] + 1))))
     for start in tracked(range(0, len(order), size)):
+        if stopping():
+            return None
         chosen = order[start : start + size]
         batch = pick(examples, chosen, emitted)
         source, read = batch.source.to(device), batch.read.to(device)
@@ -48,3 +60,29 @@ def take_lessons(
         tokens[places] = ids[due].int()
         shares[places] = (likely / likely.sum(dim=2, keepdim=True))[due].half()
     return Lessons(first, tokens, shares)
+
+
+def lessons_key(taught_by: Sequence[str], examples: Examples, precision: str) -> str:
+    """What lessons follow from: the teachers by their digests, what they are asked, in which precision."""
+    sha = hashlib.sha256(f"{KEPT} {precision} {' '.join(taught_by)}".encode())
+    for array in (examples.source, examples.source_lengths, examples.target, examples.target_lengths):
+        sha.update(f"{array.shape}".encode() + array.tobytes())
+    return sha.hexdigest()
+
+
+def save_lessons(path: Path, lessons: Lessons, key: str) -> None:
+    """Writes atomically, as checkpoints are."""
+    tensors = {"first": torch.from_numpy(lessons.first), "tokens": lessons.tokens, "shares": lessons.shares}
+    write_atomically(path, save(tensors, {"key": key}))
+
+
+def load_lessons(path: Path, key: str) -> Lessons | None:
+    """Those of that key; None where there are none, or where the file is damaged."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("key") != key:
+                return None
+            first, tokens, shares = (file.get_tensor(name) for name in ("first", "tokens", "shares"))
+    except (OSError, safetensors.SafetensorError):
+        return None
+    return Lessons(first.numpy(), tokens, shares)

@@ -34,7 +34,7 @@ from training.start import Start
 from training.state import State
 from training.stopping import StopRequest
 from training.tally import add_step, new_tally, summary
-from training.teaching import Lessons, take_lessons
+from training.teaching import Lessons, lessons_key, load_lessons, save_lessons, take_lessons
 
 
 class TrainingError(RuntimeError):
@@ -112,11 +112,15 @@ class Trainer:
             self.folder.say(f"{self.folder.path}: this run has ended; nothing to do")
             return
         self.folder.start(self.recipe, self.audit, self.progress)
-        if self.teachers:
-            self._ask_teachers()
         if self.train_set.too_long:
             self.folder.say(f"train: {self.train_set.too_long} examples left out, over the recipe's limits")
-        with StopRequest() as stop, self.folder.progress(self.total_steps) as bar:
+        with StopRequest() as stop:
+            if not self.teachers or self._hear_teachers(stop):
+                self._train(stop)
+
+    def _train(self, stop: StopRequest) -> None:
+        """Epochs, from where the run is to its end or a request to stop."""
+        with self.folder.progress(self.total_steps) as bar:
             stopping = False
             while not (stopping or self.progress["finished"]):
                 epoch = self.progress["step"] // self.steps_per_epoch
@@ -132,13 +136,21 @@ class Trainer:
                     if stopping:
                         break
 
-    def _ask_teachers(self) -> None:
-        """Before the first step, in the precision in which the run computes."""
-        self.folder.say(f"{len(self.teachers)} teachers are asked about {len(self.train_set)} examples")
-        tracked = partial(self.folder.tracked, text="teachers")
-        with self.fabric.autocast():
-            self.lessons = take_lessons(self.teachers, self.train_set, self.fabric.device, tracked)
+    def _hear_teachers(self, stop: StopRequest) -> bool:
+        """Takes the folder's lessons, or asks for them and keeps them; False where it was asked to stop."""
+        options = self.recipe.training
+        key = lessons_key(options.taught_by, self.train_set, options.precision)
+        self.lessons = load_lessons(self.folder.lessons, key)
+        if self.ranks.any(self.lessons is None):
+            self.folder.say(f"{len(self.teachers)} teachers are asked about {len(self.train_set)} examples")
+            tracked = partial(self.folder.tracked, text="teachers")
+            asked = (self.teachers, self.train_set, self.fabric.device)
+            with self.fabric.autocast():  # in the precision in which the run computes
+                self.lessons = take_lessons(*asked, tracked, lambda: self.ranks.any(stop.made))
+            if self.lessons and self.folder.writes:
+                save_lessons(self.folder.lessons, self.lessons, key)
         self.teachers = []  # their weights are free
+        return self.lessons is not None
 
     def _step(self, batches: list[Any]) -> None:
         """One update: gradients of the mean loss, both clips, optimiser, moving average."""

@@ -80,7 +80,7 @@ def test_a_run_that_one_process_was_asked_to_stop_goes_on_with_the_same_bits(run
 def test_another_number_of_processes_is_refused(
     runs: Path, tiny_recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([str(tiny_recipe), "--run", str(runs / "whole"), "--device", "cpu"]) == 2
+    assert main([str(tiny_recipe), "--run", str(runs / "plain"), "--device", "cpu"]) == 2
     assert "holds a run of 2 processes, not 1" in capsys.readouterr().err
 
 

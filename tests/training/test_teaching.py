@@ -1,8 +1,12 @@
 """Teachers: what they expect of each token, what a student makes of it, and which runs may teach."""
 
 import json
+import os
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +23,8 @@ from training.model import Seq2Seq
 from training.objective import add_gradients
 from training.recipe import Model, Training
 from training.start import best_digest
-from training.teaching import take_lessons
+from training.teaching import lessons_key, load_lessons, save_lessons, take_lessons
+from training.trainer import Trainer
 
 LETTERS, EMITTED = 9, 12  # tokens of the source; V
 CHANCE = np.random.default_rng(5)
@@ -147,35 +152,73 @@ def test_a_taught_run_is_another_one_and_says_who_taught_it(
     assert "holds a run of another recipe" in capsys.readouterr().err
 
 
+@pytest.fixture
+def signalled(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Sends SIGTERM before a function's n-th call, once; where nobody heeds it, nothing happens."""
+
+    def signal_before(count: int, owner: Any, name: str) -> None:
+        real, calls = getattr(owner, name), 0
+
+        def called(*arguments: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == count:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return real(*arguments)
+
+        monkeypatch.setattr(owner, name, called)
+
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    yield signal_before
+    signal.signal(signal.SIGTERM, before)
+
+
 def test_a_taught_run_that_was_stopped_ends_with_the_same_bits(
-    teacher: Path, tiny_recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teacher: Path,
+    tiny_recipe: Path,
+    tmp_path: Path,
+    signalled: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    class Stopped:
-        """Asks to stop at the third step."""
-
-        def __init__(self) -> None:
-            self.steps = 0
-
-        def __enter__(self) -> "Stopped":
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        @property
-        def made(self) -> bool:
-            self.steps += 1
-            return self.steps == 3
-
+    """While teachers are asked, before there is anything to keep; and in a step: they are not asked again."""
+    monkeypatch.setattr(teaching, "BATCH", 20)
     taught = ("--teacher", str(teacher), "--from", str(teacher))
     assert train(tiny_recipe, tmp_path / "whole", *taught) == 0
-    with monkeypatch.context() as patched:
-        patched.setattr("training.trainer.StopRequest", Stopped)
-        assert train(tiny_recipe, tmp_path / "parts", *taught) == 0
-    assert load_checkpoint(tmp_path / "parts/checkpoint.safetensors").state["progress"]["step"] == 3
-    assert train(tiny_recipe, tmp_path / "parts", *taught) == 0
-    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    parts = tmp_path / "parts"
+    signalled(2, teaching, "pick")
+    assert train(tiny_recipe, parts, *taught) == 0
+    assert "stopped at step 0; the same command goes on from there" in capsys.readouterr().out
+    assert not {"checkpoint.safetensors", "lessons.safetensors"} & {path.name for path in parts.iterdir()}
+    signalled(3, Trainer, "_step")
+    assert train(tiny_recipe, parts, *taught) == 0
+    assert load_checkpoint(parts / "checkpoint.safetensors").state["progress"]["step"] == 3
+    monkeypatch.setattr("training.trainer.take_lessons", None)
+    assert train(tiny_recipe, parts, *taught) == 0
+    one, other = weights(tmp_path / "whole"), weights(parts)
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_lessons_are_kept_for_what_they_follow_from(tmp_path: Path) -> None:
+    path, examples, others = tmp_path / "lessons.safetensors", some_examples(), some_examples()
+    lessons = take_lessons([network(1)], examples, "cpu")
+    key = lessons_key(["1"], examples, "32-true")
+    assert load_lessons(path, key) is None
+    assert lessons is not None
+    save_lessons(path, lessons, key)
+    found = load_lessons(path, lessons_key(("1",), examples, "32-true"))
+    assert found is not None
+    assert np.array_equal(found.first, lessons.first)
+    assert torch.equal(found.tokens, lessons.tokens)
+    assert torch.equal(found.shares, lessons.shares)
+    other_keys = [
+        lessons_key(["2"], examples, "32-true"),
+        lessons_key(["1"], others, "32-true"),
+        lessons_key(["1"], examples, "bf16-mixed"),
+    ]
+    assert [load_lessons(path, other) for other in other_keys] == [None] * 3
+    path.write_bytes(path.read_bytes()[:-1])
+    assert load_lessons(path, key) is None
 
 
 @pytest.mark.parametrize(

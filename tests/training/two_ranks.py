@@ -1,8 +1,8 @@
 """Program for test_ranks, started twice by torchrun: two_ranks.py RECIPE FOLDER trains into FOLDER's folders.
 
 `plain` and `unweighted` draw nothing at random while they train; in `unweighted` each process takes the mean
-over its own tokens. `whole` and `stopped` have dropout; `stopped` is asked to stop, one of its processes
-alone, goes on and ends.
+over its own tokens. `whole` and `stopped` have dropout and a teacher; `stopped` is asked to stop, one of its
+processes alone, while the teacher is asked and again in a step, goes on and ends.
 """
 
 import os
@@ -15,7 +15,8 @@ from typing import Any
 import torch.utils.tensorboard  # noqa: F401 (slow: before the first run)
 
 from training import __main__ as program
-from training import trainer
+from training import teaching, trainer
+from training.checkpoint import load_checkpoint
 from training.ranks import joined
 from training.report import RunFolder
 
@@ -31,10 +32,11 @@ QUIET = (
 )
 
 
-def train(recipe: str, folder: Path, *changes: str) -> None:
+def train(recipe: str, folder: Path, *changes: str, teacher: Path | None = None) -> None:
     """One run, as the command line starts it."""
-    sets = [word for change in changes for word in ("--set", change)]
-    assert program.main([recipe, "--run", str(folder), "--threads", "1", "--device", "cpu", *sets]) == 0
+    more = [word for change in changes for word in ("--set", change)]
+    more += ["--teacher", str(teacher)] if teacher else []
+    assert program.main([recipe, "--run", str(folder), "--threads", "1", "--device", "cpu", *more]) == 0
 
 
 def unweighted(*arguments: Any) -> float:
@@ -44,18 +46,19 @@ def unweighted(*arguments: Any) -> float:
     return real_add_gradients(*first, 2 * own) * own * 2 / tokens
 
 
-def stop_after(count: int) -> None:
-    """Sends this process SIGTERM after that many steps from now."""
-    real, calls = trainer.Trainer._step, 0
+def stop_after(count: int, owner: Any, name: str) -> None:
+    """Sends this process SIGTERM after a function's count-th call from now."""
+    real, calls = getattr(owner, name), 0
 
-    def step(self: trainer.Trainer, batches: Any) -> None:
+    def called(*arguments: Any) -> Any:
         nonlocal calls
-        real(self, batches)
+        result = real(*arguments)
         calls += 1
         if calls == count:
             os.kill(os.getpid(), signal.SIGTERM)
+        return result
 
-    trainer.Trainer._step = step  # type: ignore[method-assign]
+    setattr(owner, name, called)
 
 
 RunFolder._draw_curves = lambda self, history, layers: None  # type: ignore[method-assign]
@@ -67,8 +70,16 @@ with joined("cpu") as ranks:  # once: a second group of the same processes may h
     trainer.add_gradients = unweighted
     train(recipe, home / "unweighted", *QUIET)
     trainer.add_gradients = real_add_gradients
-    train(recipe, home / "whole", "training.epochs=2")
+    teacher, teaching.BATCH = home / "plain", 100
+    train(recipe, home / "whole", "training.epochs=2", teacher=teacher)
     if ranks.rank == 1:
-        stop_after(5)
-    train(recipe, home / "stopped", "training.epochs=2")
-    train(recipe, home / "stopped", "training.epochs=2")
+        stop_after(1, teaching, "pick")
+        stop_after(5, trainer.Trainer, "_step")
+    train(recipe, home / "stopped", "training.epochs=2", teacher=teacher)
+    checkpoint = home / "stopped" / "checkpoint.safetensors"
+    assert not checkpoint.exists()
+    train(recipe, home / "stopped", "training.epochs=2", teacher=teacher)
+    if ranks.rank == 0:
+        assert load_checkpoint(checkpoint).state["progress"]["step"] == 5
+    trainer.take_lessons = None  # type: ignore[assignment]  # which are kept
+    train(recipe, home / "stopped", "training.epochs=2", teacher=teacher)
