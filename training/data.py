@@ -8,7 +8,7 @@ import hashlib
 import random
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,15 +33,25 @@ class Pair:
     read: str
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a file brought to a split: pairs that no file before it has; its bad lines, by number."""
+
+    file: str
+    examples: int
+    sha256: str
+    bad_lines: list[tuple[int, str]]
+
+
 @dataclass
 class Split:
-    """The pairs of one file, and what was wrong with its lines."""
+    """The pairs of one file or more; of which, unless they were made up."""
 
     name: str
     pairs: list[Pair]
     sha256: str
-    bad_lines: list[tuple[int, str]] = field(default_factory=list)
     repeated: int = 0
+    parts: list[Part] = field(default_factory=list)
 
     @property
     def examples(self) -> int:
@@ -102,12 +112,13 @@ def read_split(path: Path, name: str, normalise: Callable[[str], str]) -> Split:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     split = Split(name, [], hashlib.sha256(content).hexdigest())
+    bad_lines: list[tuple[int, str]] = []
     lines = content.removeprefix(b"\xef\xbb\xbf").splitlines()
     seen: set[tuple[str, str]] = set()
     for number, line in enumerate(lines, start=1):
         columns, reason = _columns(line)
         if reason:
-            split.bad_lines.append((number, reason))
+            bad_lines.append((number, reason))
             continue
         source, *targets = columns
         read = normalise(source)
@@ -118,9 +129,10 @@ def read_split(path: Path, name: str, normalise: Callable[[str], str]) -> Split:
             split.pairs.append(Pair(source, tuple(fresh), read))
     if not split.pairs:
         raise DataError(f"{path}: no usable line; expected: source TAB target [TAB target ...]")
-    if len(split.bad_lines) > MAX_BAD_SHARE * len(lines):
-        shown = "; ".join(f"line {number}: {reason}" for number, reason in split.bad_lines[:5])
-        raise DataError(f"{path}: {len(split.bad_lines)} of {len(lines)} lines are bad ({shown})")
+    if len(bad_lines) > MAX_BAD_SHARE * len(lines):
+        shown = "; ".join(f"line {number}: {reason}" for number, reason in bad_lines[:5])
+        raise DataError(f"{path}: {len(bad_lines)} of {len(lines)} lines are bad ({shown})")
+    split.parts.append(Part(path.name, split.examples, split.sha256, bad_lines))
     return split
 
 
@@ -134,7 +146,9 @@ def _joined(split: Split, extra: Split) -> Split:
         if fresh:
             pairs.append(Pair(pair.source, fresh, pair.read))
     digest = hashlib.sha256(f"{split.sha256} {extra.sha256}".encode()).hexdigest()
-    return Split(split.name, pairs, digest, split.bad_lines + extra.bad_lines, repeated)
+    brought = sum(len(pair.targets) for pair in pairs[len(split.pairs) :])
+    parts = [*split.parts, *(replace(part, examples=brought) for part in extra.parts)]
+    return Split(split.name, pairs, digest, repeated, parts)
 
 
 def _columns(line: bytes) -> tuple[list[str], str]:
@@ -189,7 +203,14 @@ def audit(splits: dict[str, Split]) -> dict[str, object]:
             "examples": split.examples,
             "sources_with_several_targets": sum(len(targets) > 1 for targets in grouped.values()),
             "repeated_pairs_dropped": split.repeated,
-            "bad_lines": [{"line": number, "reason": reason} for number, reason in split.bad_lines],
+            "bad_lines": [
+                {"file": part.file, "line": number, "reason": reason}
+                for part in split.parts
+                for number, reason in part.bad_lines
+            ],
+            "files": [
+                {"file": part.file, "examples": part.examples, "sha256": part.sha256} for part in split.parts
+            ],
             "sha256": split.sha256,
         }
     names = list(splits)

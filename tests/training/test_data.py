@@ -1,5 +1,6 @@
 """What is read from files, what is refused, and that splits do not leak unseen."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,12 @@ def read(tmp_path: Path, content: bytes) -> Split:
 )
 def test_a_bad_line_is_left_out_and_named(tmp_path: Path, line: bytes, reason: str) -> None:
     split = read(tmp_path, GOOD + line + b"\nlast\tL\n")
-    assert split.bad_lines == [(41, reason)]
+    assert split.parts[0].bad_lines == [(41, reason)]
     assert len(split.pairs) == 41
 
 
 def test_more_than_a_twentieth_of_bad_lines_is_refused_with_their_numbers(tmp_path: Path) -> None:
-    assert len(read(tmp_path, GOOD + b"bad\nbad\n").bad_lines) == 2  # 2 of 42
+    assert len(read(tmp_path, GOOD + b"bad\nbad\n").parts[0].bad_lines) == 2  # 2 of 42
     with pytest.raises(DataError, match=r"3 of 43 lines are bad \(line 41: no tab; line 42: no tab; line 43"):
         read(tmp_path, GOOD + b"bad\nbad\nbad\n")
 
@@ -48,7 +49,7 @@ def test_more_than_a_twentieth_of_bad_lines_is_refused_with_their_numbers(tmp_pa
 def test_byte_order_mark_carriage_returns_and_spaces_are_no_part_of_a_text(tmp_path: Path) -> None:
     split = read(tmp_path, b"\xef\xbb\xbffirst\tF\r\n second \t S T \r\n")
     assert [(pair.source, pair.targets) for pair in split.pairs] == [("first", ("F",)), ("second", ("S T",))]
-    assert not split.bad_lines
+    assert not split.parts[0].bad_lines
 
 
 def test_repeated_pairs_are_dropped_and_further_targets_kept(tmp_path: Path) -> None:
@@ -84,6 +85,27 @@ def test_files_are_read_as_the_recipes_model_reads_them(tmp_path: Path, tiny: Re
     )
     counts = [audit(splits)["sources_in_both_train_and_dev"]["count"] for splits in (alike, apart)]
     assert (counts, alike["train"].repeated, apart["train"].repeated) == ([1, 0], 1, 0)
+
+
+def test_the_audit_tells_apart_what_each_file_brought(tmp_path: Path, tiny: Recipe) -> None:
+    extra = b"word0\tW 0\nnew\tN\tM\n" + GOOD + b"\tworse\n"
+    contents = {"train": GOOD + b"bad\n", "extra": extra, "dev": b"d\tD\n"}
+    for name, content in contents.items():
+        (tmp_path / f"{name}.tsv").write_bytes(content)
+    names = {"train": "train.tsv", "dev": "dev.tsv", "extra": ("extra.tsv",)}
+    files = Files(folder=str(tmp_path), name="-", licence="-", **names)
+    report = audit(load_splits(structs.replace(tiny, data=files)))
+    assert report["train"]["bad_lines"] == [
+        {"file": "train.tsv", "line": 41, "reason": "no tab"},
+        {"file": "extra.tsv", "line": 43, "reason": "an empty column"},
+    ]
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    assert report["train"]["files"] == [
+        {"file": "train.tsv", "examples": 40, "sha256": digests["train"]},
+        {"file": "extra.tsv", "examples": 2, "sha256": digests["extra"]},
+    ]
+    assert report["train"]["examples"] == 42
+    assert report["dev"]["files"] == [{"file": "dev.tsv", "examples": 1, "sha256": digests["dev"]}]
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
