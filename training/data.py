@@ -93,8 +93,8 @@ def load_splits(recipe: Recipe, folder: Path | None = None) -> dict[str, Split]:
         return _reversed_strings(recipe.data, recipe.training.seed, normalise)
     home, files = folder or Path(recipe.data.folder), _named_files(recipe.data)
     splits = {name: read_split(home / file, name, normalise) for name, file in files if file}
-    for file in recipe.data.extra:
-        splits["train"] = _joined(splits["train"], read_split(home / file, file, normalise))
+    for extra in recipe.data.extras:
+        splits["train"] = _joined(splits["train"], read_split(home / extra.file, extra.file, normalise))
     return splits
 
 

@@ -23,16 +23,35 @@ class RecipeError(ValueError):
     """The recipe or an override of it is wrong: the caller's fault. The text names the key."""
 
 
+class Extra(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file that adds to the training file, with a name and a licence of its own."""
+
+    file: str
+    name: str
+    licence: str
+
+
 class Files(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="files", tag_field="kind"):
-    """Tab-separated files: a source, then one or more targets, a line. `extra` files add to `train`."""
+    """Tab-separated files: a source, then one or more targets, a line. `extra` files add to `train`.
+
+    A plain one has the name and the licence of the others.
+    """
 
     folder: str
     train: str
     dev: str
     test: str = ""
-    extra: tuple[str, ...] = ()
+    extra: tuple[str | Extra, ...] = ()
     name: str
     licence: str
+
+    @property
+    def extras(self) -> tuple[Extra, ...]:
+        """The `extra` files, each with its name and licence."""
+        return tuple(
+            Extra(file=one, name=self.name, licence=self.licence) if isinstance(one, str) else one
+            for one in self.extra
+        )
 
 
 class Reverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="reverse", tag_field="kind"):

@@ -1,17 +1,21 @@
-"""The model card has the scores of the model that is exported, and of no other."""
+"""The model card: whence the data, and scores of the model that is exported, and of no other."""
 
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 pytest.importorskip("torch")
 
 from export.card import make_card
 from training.__main__ import main
 from training.checkpoint import load_checkpoint
+from training.data import audit, load_splits
+from training.recipe import Extra, Files
 
 
 @pytest.fixture
@@ -40,6 +44,47 @@ def test_scores_name_their_model(run: Path) -> None:
     scores = json.loads((run / "scores-words.tsv.json").read_bytes())
     assert scores["model_sha256"] == hashlib.sha256((run / "best.safetensors").read_bytes()).hexdigest()
     assert scored(run) == ["WER words.tsv", "PER words.tsv"]
+
+
+def test_each_file_has_its_own_name_licence_and_count(tmp_path: Path, tiny_run: Path) -> None:
+    """A plain extra file has the training file's; the test split has none of the extra ones."""
+    for file in ("train", "more", "names", "dev", "test"):
+        (tmp_path / f"{file}.tsv").write_text(f"chair\tT1\n{file}\tT2\n")
+    extra = ("more.tsv", Extra(file="names.tsv", name="Census", licence="CC0-1.0"))
+    names = {"train": "train.tsv", "dev": "dev.tsv", "test": "test.tsv", "extra": extra}
+    files = Files(folder=str(tmp_path), name="Words", licence="MIT", **names)
+    found = load_checkpoint(tiny_run / "best.safetensors")
+    recipe = structs.replace(found.recipe, data=files)
+    report = audit(load_splits(recipe))
+    (tmp_path / "audit.json").write_text(json.dumps(report))
+    shutil.copy(tiny_run / "best.safetensors", tmp_path)
+    sources = make_card(replace(found, recipe=recipe), tmp_path).data
+    assert [(one.split, one.name, one.licence, one.examples) for one in sources] == [
+        ("train", "Words", "MIT", 2),
+        ("train", "Words", "MIT", 1),
+        ("train", "Census", "CC0-1.0", 1),
+        ("dev", "Words", "MIT", 2),
+        ("test", "Words", "MIT", 2),
+    ]
+    for source, file in ((sources[0], "train.tsv"), (sources[2], "names.tsv")):
+        assert source.sha256 == hashlib.sha256((tmp_path / file).read_bytes()).hexdigest()
+    for split in ("train", "dev", "test"):  # an older audit counted no files
+        del report[split]["files"]
+    (tmp_path / "audit.json").write_text(json.dumps(report))
+    sources = make_card(replace(found, recipe=recipe), tmp_path).data
+    assert [(one.split, one.name, one.examples) for one in sources] == [
+        ("train", "Words", 4),
+        ("dev", "Words", 2),
+        ("test", "Words", 2),
+    ]
+
+
+def test_the_cards_recipe_names_no_folder_of_extra_files(tiny_run: Path) -> None:
+    found = load_checkpoint(tiny_run / "best.safetensors")
+    extra = ("/secret/more.tsv", Extra(file="../secret/names.tsv", name="Census", licence="CC0-1.0"))
+    recipe = structs.replace(found.recipe, data=structs.replace(found.recipe.data, extra=extra))
+    told = make_card(replace(found, recipe=recipe), tiny_run).recipe["data"]["extra"]
+    assert told == ["more.tsv", {"file": "names.tsv", "name": "Census", "licence": "CC0-1.0"}]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import torch
 from training.__main__ import main
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.evaluate import Scores
-from training.recipe import RecipeError, load_recipe
+from training.recipe import RECIPES, Extra, RecipeError, load_recipe
 from training.report import RunFolder
 from training.trainer import Trainer
 
@@ -203,6 +203,15 @@ def test_evaluate_makes_no_folder_of_a_name_mistyped(
 def test_a_wrong_recipe_is_refused_by_the_key(tiny_recipe: Path, change: str, reason: str) -> None:
     with pytest.raises(RecipeError, match=reason):
         load_recipe(tiny_recipe, [change])
+
+
+def test_extra_files_are_names_or_tables() -> None:
+    change = 'data.extra=["a.tsv", {file = "b.tsv", name = "B", licence = "MIT"}]'
+    data = load_recipe(RECIPES / "g2p-en.toml", [change]).data
+    plain = Extra(file="a.tsv", name=data.name, licence=data.licence)
+    assert data.extras == (plain, Extra(file="b.tsv", name="B", licence="MIT"))
+    with pytest.raises(RecipeError, match="missing required field `licence`"):
+        load_recipe(RECIPES / "g2p-en.toml", ['data.extra=[{file = "b.tsv", name = "B"}]'])
 
 
 def test_our_recipes_are_good_and_go_by_their_names(capsys: pytest.CaptureFixture[str]) -> None:
