@@ -110,11 +110,11 @@ def decode(
     """The best ids of each source, <E> too where it came, and how close the two best tokens of a step came.
 
     That is in natural-log units, over all steps of all the source's rows: a beam of one, which is greedy, has
-    the margin that a cascade looks at.
+    the margin that a cascade looks at. A source without a token has no ids, and a margin of 0.
     """
     answers: list[list[int]] = [[] for _ in sources]
     margins = [0.0] * len(sources)
-    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+    order = sorted(filter(sources.__getitem__, range(len(sources))), key=lambda index: len(sources[index]))
     for first in range(0, len(order), BATCH):
         chosen = order[first : first + BATCH]
         beams = [Beam(options) for _ in chosen]

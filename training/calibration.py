@@ -45,7 +45,9 @@ class Judged:
         Answers without <E> are left out: they were cut off, and get no confidence.
         """
         whole = [
-            (scores, is_right) for (ids, scores), is_right in zip(answers, right, strict=True) if ids[-1] == 0
+            (scores, is_right)
+            for (ids, scores), is_right in zip(answers, right, strict=True)
+            if ids and ids[-1] == 0
         ]
         return cls([scores for scores, _ in whole], np.array([is_right for _, is_right in whole]), emitted)
 

@@ -63,13 +63,13 @@ class Split:
         spelled: dict[str, str] = {}
         grouped: dict[str, dict[str, None]] = {}
         for pair in self.pairs:
-            source = spelled.setdefault(pair.read, pair.source)
+            source = spelled.setdefault(pair.read or pair.source, pair.source)
             grouped.setdefault(source, {}).update(dict.fromkeys(pair.targets))
         return {source: tuple(targets) for source, targets in grouped.items()}
 
     def sources(self) -> set[str]:
-        """All of them, as a model reads them."""
-        return {pair.read for pair in self.pairs}
+        """All of them, as a model reads them, but for those of which that leaves nothing."""
+        return {pair.read for pair in self.pairs if pair.read}
 
 
 def find_kin(sources: Iterable[str], known: Collection[str], endings: Sequence[str]) -> set[str]:
@@ -202,6 +202,7 @@ def audit(splits: dict[str, Split]) -> dict[str, object]:
             "sources": len(grouped),
             "examples": split.examples,
             "sources_with_several_targets": sum(len(targets) > 1 for targets in grouped.values()),
+            "sources_that_normalise_to_nothing": len(grouped) - len(split.sources()),
             "repeated_pairs_dropped": split.repeated,
             "bad_lines": [
                 {"file": part.file, "line": number, "reason": reason}

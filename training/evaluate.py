@@ -1,7 +1,8 @@
 """Answers of one model or of several together, and their error rates.
 
 WER: percent of sources whose answer equals none of its targets. PER: edit distance to the closest target,
-summed, over the length of those targets, in percent. Each source counts once, with all its targets.
+summed, over the length of those targets, in percent. Each source counts once, with all its targets. One
+without a token, such as a lone accent where accents are taken off, has an empty answer, which is wrong.
 """
 
 from collections.abc import Callable, Sequence
@@ -51,7 +52,7 @@ def answer(
     def run(padded: Tensor, lengths: Tensor) -> list[tuple[list[int], list[float]]]:
         return model.greedy(padded.to(device), lengths, max_length)
 
-    return _in_batches(sources, BATCH, run)
+    return _in_batches(sources, BATCH, run, ([], []))
 
 
 def search(
@@ -59,15 +60,25 @@ def search(
 ) -> list[list[Hypothesis]]:
     """The n_best hypotheses for the ids of each source, in order."""
     size = max(1, BEAM_ROWS // options.width)
-    return _in_batches(sources, size, lambda padded, lengths: beam_search(models, padded, lengths, options))
+
+    def run(padded: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
+        return beam_search(models, padded, lengths, options)
+
+    return _in_batches(sources, size, run, [Hypothesis()])
 
 
 def _in_batches(
-    sources: Sequence[Sequence[int]], size: int, run: Callable[[Tensor, Tensor], list[Answer]]
+    sources: Sequence[Sequence[int]],
+    size: int,
+    run: Callable[[Tensor, Tensor], list[Answer]],
+    nothing: Answer,
 ) -> list[Answer]:
-    """What `run` gives for each source, in order; it gets sources of like lengths, padded, and lengths."""
+    """What `run` gives for each source, in order; it gets sources of like lengths, padded, and lengths.
+
+    For one without a token that is `nothing`.
+    """
     answers: dict[int, Answer] = {}
-    order = sorted(range(len(sources)), key=lambda index: len(sources[index]))
+    order = sorted(filter(sources.__getitem__, range(len(sources))), key=lambda index: len(sources[index]))
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
         lengths = torch.tensor([len(sources[index]) for index in chosen])
@@ -75,7 +86,7 @@ def _in_batches(
         for row, index in enumerate(chosen):
             padded[row, : len(sources[index])] = sources[index]
         answers |= zip(chosen, run(torch.from_numpy(padded), lengths), strict=True)
-    return [answers[index] for index in range(len(sources))]
+    return [answers.get(index, nothing) for index in range(len(sources))]
 
 
 def judge(

@@ -53,8 +53,10 @@ def run_evaluate(arguments: Sequence[str]) -> int:
     if options.answers:
         write_atomically(options.answers, _answer_list(split, answers, ensemble.texts[1]))
     _tell(split.name, verdicts, ensemble.decoding)
+    normalise = ensemble.texts[0].normalise
+    if nothing := sum(not normalise(verdict.source) for verdict in verdicts):
+        print(f"{split.name}\t{nothing} sources normalise to nothing, which counts as a wrong answer")
     if options.endings:
-        normalise = ensemble.texts[0].normalise
         train = load_splits(ensemble.checkpoint.recipe, options.data)["train"]
         kin = find_kin([normalise(verdict.source) for verdict in verdicts], train.sources(), options.endings)
         others = [verdict for verdict in verdicts if normalise(verdict.source) not in kin]

@@ -73,6 +73,15 @@ def test_margins_are_those_of_each_answer_decoded_alone(bundle: Bundle) -> None:
         assert margin == smallest
 
 
+@pytest.mark.parametrize("width", [1, WIDTH])
+def test_a_source_without_a_token_has_no_answer(width: int, bundle: Bundle) -> None:
+    start_id, graphs = bundle.manifest.vocabulary.start_id, graphs_of(bundle, "int8")
+    sources = [[], *bundle.source.encode_many(WORDS[:3]), []]
+    answers, margins = decode(graphs, sources, start_id, OPTIONS[width])
+    assert answers == [[], *decode_all(bundle, "int8", width)[0][:3], []]
+    assert (margins[0], margins[-1]) == (0.0, 0.0)
+
+
 def slowly(margins: np.ndarray, greedy_wrong: np.ndarray, beam_wrong: np.ndarray) -> float:
     """The margin by trying each, from the largest down."""
     beam_wer = 100 * beam_wrong.mean()

@@ -84,10 +84,10 @@ def test_ten_groups_of_equal_size() -> None:
 
 
 def test_cut_off_answers_do_not_count() -> None:
-    answers = [([3, 0], [-0.1, -0.1]), ([3, 3], [-0.1, -0.1])]
-    judged = Judged.of(answers, [True, False], 4)
+    answers = [([3, 0], [-0.1, -0.1]), ([3, 3], [-0.1, -0.1]), ([], [])]
+    judged = Judged.of(answers, [True, False, False], 4)
     assert (len(judged.odds(0.0)), judged.right.tolist()) == (1, [True])
-    assert Judged.of(answers[1:], [False], 4).odds(0.0) == []
+    assert Judged.of(answers[1:], [False, False], 4).odds(0.0) == []
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.04, 0.12])

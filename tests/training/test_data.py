@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from bundle.text import SourceText, TargetText
+from bundle.text import SourceText, TargetText, normaliser
 from training.data import MAX_LINE_BYTES, DataError, Split, audit, load_splits, read_split, to_examples
 from training.recipe import Files, Limits, Recipe, Text
 from training.vocabulary import build_texts
@@ -85,6 +85,17 @@ def test_files_are_read_as_the_recipes_model_reads_them(tmp_path: Path, tiny: Re
     )
     counts = [audit(splits)["sources_in_both_train_and_dev"]["count"] for splits in (alike, apart)]
     assert (counts, alike["train"].repeated, apart["train"].repeated) == ([1, 0], 1, 0)
+
+
+def test_sources_that_normalise_to_nothing_are_counted_and_no_leak(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("\u0301\tA\nb\tB\n\u0302\tC\n")
+    normalise = normaliser("char", False, strip_accents=True)
+    split = read_split(path, "train", normalise)
+    assert list(split.by_source()) == ["\u0301", "b", "\u0302"]
+    report = audit({"train": split, "test": split})
+    assert report["test"]["sources_that_normalise_to_nothing"] == 2
+    assert report["sources_in_both_train_and_test"] == {"count": 1, "first": ["b"]}
 
 
 def test_the_audit_tells_apart_what_each_file_brought(tmp_path: Path, tiny: Recipe) -> None:

@@ -31,6 +31,8 @@ class Oracle:
         ({"w": ("A E E E", "A B C D")}, 100, 100 * 1 / 4),  # the closest counts, over its own length
         ({"w": ("A B C",), "x": ("A B C",), "y": ("A D", "E")}, 100 * 2 / 3, 100 * (0 + 1 + 1) / (3 + 3 + 2)),
         ({"z": ("A B",)}, 100, 100),  # nothing said: two left out
+        ({"": ("A B",), "w": ("A B C",)}, 50, 100 * 2 / 5),  # nothing to read: nothing said
+        ({"": ("A B",)}, 100, 100),
     ],
 )
 def test_error_rates(grouped: dict[str, tuple[str, ...]], wer: float, per: float) -> None:

@@ -17,7 +17,7 @@ from training.recipe import Card, Files, Limits, Model, Recipe, Text, Training
 WORDS = ["ab", "ba", "abc", "cab", "bb", "c"]
 
 
-def run(folder: Path, seed: int, letters: str = "abc", **sizes: object) -> Path:
+def run(folder: Path, seed: int, letters: str = "abc", strip_accents: bool = False, **sizes: object) -> Path:
     """A run of random weights that turns letters into letters, with a data folder beside it."""
     recipe = Recipe(
         card=Card(title="Tiny", description=""),
@@ -29,13 +29,13 @@ def run(folder: Path, seed: int, letters: str = "abc", **sizes: object) -> Path:
             name="-",
             licence="-",
         ),
-        source=Text(level="char"),
+        source=Text(level="char", strip_accents=strip_accents),
         target=Text(level="char"),
         model=Model(embedding_size=4, hidden_size=8, **sizes),
         training=Training(epochs=1, patience_epochs=1),
         limits=Limits(max_source_length=8, max_target_length=6),
     )
-    texts = build_source(letters, "char"), build_target(letters, "char")
+    texts = build_source(letters, "char", strip_accents=strip_accents), build_target(letters, "char")
     torch.manual_seed(seed)
     network = Seq2Seq(len(letters) + 2, len(letters) + 3, recipe.model)
     for parameter in network.parameters():
@@ -149,6 +149,22 @@ def test_the_list_of_errors(home: Path, tmp_path: Path, capsys: pytest.CaptureFi
     for _, source, answered, closest in rows:
         assert closest in (source[::-1], source + source)
         assert answered not in (source[::-1], source + source)
+
+
+@pytest.mark.parametrize("more", [[], ["--beam", "3", "--n-best", "2"], ["second"]], ids=str)
+def test_a_source_that_normalises_to_nothing_is_a_wrong_answer(
+    more: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lone accents, here, to a run that takes accents off."""
+    (tmp_path / "odd.tsv").write_text("\u0301\tab\nab\tba\n\u0302\tb\n")
+    first = run(tmp_path / "first", 1, strip_accents=True)
+    more = [str(run(tmp_path / name, 2, strip_accents=True)) if name == "second" else name for name in more]
+    files = ["--file", tmp_path / "odd.tsv", "--answers", tmp_path / "answers.tsv"]
+    printed = said(capsys, "evaluate", first, *more, *files)
+    assert "odd.tsv\t2 sources normalise to nothing, which counts as a wrong answer" in printed
+    assert "\t3 sources\t" in printed
+    answers = (tmp_path / "answers.tsv").read_text().splitlines()
+    assert [a for a in answers if a[0] in "\u0301\u0302"] == ["\u0301\t1\t0.0000\t", "\u0302\t1\t0.0000\t"]
 
 
 def test_two_runs_are_compared(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
