@@ -27,7 +27,7 @@ def add_step(
 def summary(tally: dict[str, Any]) -> dict[str, float]:
     """An epoch's means: loss in nats a token, target and source tokens a second, clip shares.
 
-    A second of this process's own computing, over all its threads, is what other work does not lengthen.
+    A second of the processes' own computing, over all their threads, is what other work does not lengthen.
     """
     tokens = tally["tokens"] + tally["source_tokens"]
     return {

@@ -181,7 +181,7 @@ class Trainer:
         self.progress["step"] += 1
         add_step(tally, loss, tokens, source_tokens, clipped)
         tally["seconds"] += time.perf_counter() - began
-        tally["cpu_seconds"] += time.process_time() - computed
+        tally["cpu_seconds"] += self.ranks.sum(time.process_time() - computed)[0]
 
     def _updates(self, epoch: int) -> list[list[Any]]:
         return updates(self.train_set, self.recipe.training, epoch)

@@ -12,8 +12,9 @@ from torch import nn
 from training import trainer
 from training.__main__ import main
 from training.checkpoint import load_checkpoint
+from training.data import load_splits
 from training.ranks import Ranks
-from training.recipe import RecipeError, completed, load_recipe
+from training.recipe import Recipe, RecipeError, completed, load_recipe
 from training.report import RunFolder
 
 pytestmark = pytest.mark.timeout(300)  # three processes import torch
@@ -75,6 +76,13 @@ def test_a_run_that_one_process_was_asked_to_stop_goes_on_with_the_same_bits(run
     assert whole.tensors.keys() == stopped.tensors.keys()
     assert all(torch.equal(whole.tensors[name], stopped.tensors[name]) for name in whole.tensors)
     assert not torch.equal(whole.tensors["generator.cpu"], whole.tensors["generator-1.cpu"])
+
+
+def test_tokens_of_both_are_over_the_computing_of_both(runs: Path, tiny: Recipe) -> None:
+    """A step takes both three seconds, by their clocks; strings are as long as their reverses."""
+    progress = load_checkpoint(runs / "plain" / "checkpoint.safetensors").state["progress"]
+    tokens = sum(2 * len(pair.source) + 1 for pair in load_splits(tiny)["train"].pairs)
+    assert progress["history"][0]["tokens_per_cpu_second"] == pytest.approx(tokens / (3 * progress["step"]))
 
 
 def test_another_number_of_processes_is_refused(

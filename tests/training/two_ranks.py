@@ -2,14 +2,18 @@
 
 `plain` and `unweighted` draw nothing at random while they train; in `unweighted` each process takes the mean
 over its own tokens. `whole` and `stopped` have dropout and a teacher; `stopped` is asked to stop, one of its
-processes alone, while the teacher is asked and again in a step, goes on and ends.
+processes alone, while the teacher is asked and again in a step, goes on and ends. By their clocks a step
+takes the first process a second of computing, the second one two.
 """
 
 import os
 import signal
 import sys
+import time
 from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch.utils.tensorboard  # noqa: F401 (slow: before the first run)
@@ -46,15 +50,15 @@ def unweighted(*arguments: Any) -> float:
     return real_add_gradients(*first, 2 * own) * own * 2 / tokens
 
 
-def stop_after(count: int, owner: Any, name: str) -> None:
-    """Sends this process SIGTERM after a function's count-th call from now."""
-    real, calls = getattr(owner, name), 0
+def stop_after(calls: int, owner: Any, name: str) -> None:
+    """Sends this process SIGTERM after a function's call of that number, from now."""
+    real, left = getattr(owner, name), calls
 
     def called(*arguments: Any) -> Any:
-        nonlocal calls
+        nonlocal left
         result = real(*arguments)
-        calls += 1
-        if calls == count:
+        left -= 1
+        if left == 0:
             os.kill(os.getpid(), signal.SIGTERM)
         return result
 
@@ -66,6 +70,9 @@ recipe, home = sys.argv[1], Path(sys.argv[2])
 real_add_gradients = trainer.add_gradients
 with joined("cpu") as ranks:  # once: a second group of the same processes may hang in torch's store
     program.joined = lambda device: nullcontext(ranks)  # type: ignore[assignment]
+    ticks = count(step=ranks.rank + 1)
+    clock = SimpleNamespace(perf_counter=time.perf_counter, process_time=lambda: next(ticks))
+    trainer.time = clock  # type: ignore[assignment]
     train(recipe, home / "plain", *QUIET)
     trainer.add_gradients = unweighted
     train(recipe, home / "unweighted", *QUIET)
