@@ -4,7 +4,7 @@ Knows nothing of files or models.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -22,48 +22,59 @@ def updates(examples: Examples, options: Training, epoch: int) -> list[list[np.n
 
     Sources in one batch share a length bucket (`bucket_width` lengths wide; 1: no padding at all), and
     targets there are of similar length. Every epoch has as many updates. A batch is that of all processes
-    together.
+    together. Where references are marginalised, an index stands for all examples of its source.
     """
     chance = np.random.default_rng([options.seed, epoch])
     shuffled = chance.permutation(len(examples))
-    target_lengths = examples.target_lengths
-    if options.references == "sampled":
+    target_lengths, rows = examples.target_lengths, np.ones(len(examples), dtype=np.int64)
+    if options.references != "all":
         _, first = np.unique(examples.groups[shuffled], return_index=True)
         shuffled = shuffled[np.sort(first)]  # one example a source
         longest = np.zeros(examples.groups.max() + 1, dtype=np.int64)
         np.maximum.at(longest, examples.groups, target_lengths)
         target_lengths = longest[examples.groups]  # the sampled one's would change the count of batches
+    if options.references == "marginalised":
+        rows = np.bincount(examples.groups)[examples.groups]
     bucket = (examples.source_lengths[shuffled] - 1) // options.bucket_width
-    ordered = shuffled[np.lexsort((target_lengths[shuffled], bucket))]
+    ordered = shuffled[np.lexsort((rows[shuffled], target_lengths[shuffled], bucket))]
     edges = np.flatnonzero(np.diff(np.sort(bucket))) + 1
     batches = [
         part[start:end]
         for part in np.split(ordered, edges)
-        for start, end in _cuts(examples.source_lengths[part], target_lengths[part], options)
+        for start, end in _cuts(examples.source_lengths[part], target_lengths[part], rows[part], options)
     ]
     mixed = [batches[index] for index in chance.permutation(len(batches))]
     size = options.batches_per_update
     return [mixed[start : start + size] for start in range(0, len(mixed), size)]
 
 
-def _cuts(sources: np.ndarray, targets: np.ndarray, options: Training) -> Iterator[tuple[int, int]]:
-    """Start and end of each batch of one bucket, whose targets are sorted.
+def _cuts(
+    sources: np.ndarray, targets: np.ndarray, rows: np.ndarray, options: Training
+) -> Iterator[tuple[int, int]]:
+    """Start and end of each batch of one bucket, whose targets are sorted; each index has so many `rows`.
 
     A batch holds, for each process, at most `batch_size` rows and, where that is not 0, `batch_tokens` padded
-    tokens, `<E>` included. An example over that is a batch of its own.
+    tokens, `<E>` included. An index over that is a batch of its own.
     """
-    most_rows = options.batch_size * options.processes
     width = options.bucket_width
     longest_source = ((int(sources[0]) - 1) // width + 1) * width
     start = 0
     while start < len(targets):
-        end = min(start + most_rows, len(targets))
-        if options.batch_tokens:
-            rows = -(-np.arange(1, end - start + 1) // options.processes)  # of the process that has most
-            tokens = rows * (longest_source + targets[start:end] + 1)  # never falls
-            end = start + max(1, int(np.searchsorted(tokens, options.batch_tokens, side="right")))
+        end = min(start + options.batch_size * options.processes, len(targets))
+        most = _most_rows(rows[start:end], options.processes)  # never falls, nor do
+        tokens = most * (longest_source + targets[start:end] + 1)
+        fits = (most <= options.batch_size) & ((tokens <= options.batch_tokens) | (options.batch_tokens == 0))
+        end = start + max(1, int(fits.sum()))
         yield start, end
         start = end
+
+
+def _most_rows(rows: np.ndarray, processes: int) -> np.ndarray:
+    """Rows of the process that has most, after each index; they take turns."""
+    dealt = np.zeros((len(rows), processes), dtype=np.int64)
+    turns = np.arange(len(rows))
+    dealt[turns, turns % processes] = rows
+    return dealt.cumsum(axis=0).max(axis=1)
 
 
 class Lesson(NamedTuple):
@@ -98,11 +109,19 @@ class Batch:
     read: Tensor  # [B, T]: <S>, then the target
     labels: Tensor  # [B, T]: the target, then <E>; IGNORED beyond
     lesson: Lesson | None = None  # where there are teachers
+    owners: Tensor | None = None  # [B], the source of each, from 0; where references are marginalised
 
     @property
     def tokens(self) -> int:
         """Target tokens to be learnt, `<E>` included."""
         return int((self.labels != IGNORED).sum())
+
+
+def pick_sources(examples: Examples, indices: np.ndarray, start_id: int) -> Batch:
+    """All examples of the sources at `indices`."""
+    parts = [examples.of_groups[group] for group in examples.groups[indices]]
+    owners = torch.arange(len(parts)).repeat_interleave(torch.tensor([len(part) for part in parts]))
+    return replace(pick(examples, np.concatenate(parts), start_id), owners=owners)
 
 
 def pick(examples: Examples, indices: np.ndarray, start_id: int, lessons: Lessons | None = None) -> Batch:

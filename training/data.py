@@ -9,6 +9,7 @@ import random
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -229,11 +230,17 @@ class Examples:
     source_lengths: np.ndarray  # [N] int64
     target: np.ndarray  # [N, T] int64, <S> and <E> left out, padded with 0
     target_lengths: np.ndarray  # [N] int64
-    groups: np.ndarray  # [N] int64, the same number for examples of one source
+    groups: np.ndarray  # [N] int64, the same number for examples of one source, from 0 without gaps
     too_long: int = 0
 
     def __len__(self) -> int:
         return len(self.source_lengths)
+
+    @cached_property
+    def of_groups(self) -> list[np.ndarray]:
+        """The examples of each group."""
+        order = np.argsort(self.groups, kind="stable")
+        return np.split(order, np.flatnonzero(np.diff(self.groups[order])) + 1)
 
 
 def to_examples(split: Split, source: SourceText, target: TargetText, limits: Limits) -> Examples:

@@ -30,7 +30,8 @@ def add_gradients(
     """Adds up the gradients of the mean loss of one update over `tokens`: those of its batches, unless given.
 
     Returns that loss in nats a token: the smoothed cross-entropy against the labels and, where a batch has
-    a lesson, that against its teachers in place of a share of it. `sampled` is the share of the tokens read
+    a lesson, that against its teachers in place of a share of it; or where a batch says which source each
+    example is of, what `marginal` gives. `sampled` is the share of the tokens read
     that are the model's own. Where others have further batches of the update, `tokens` counts theirs too, and
     the sum of all losses and gradients is the mean's.
     """
@@ -46,19 +47,35 @@ def add_gradients(
             drop_words(read, options.word_dropout, spared=1),
         )
         logits = model(source, batch.lengths, read)  # [B, T, V]
-        loss = nn.functional.cross_entropy(
-            logits.float().flatten(0, 1),
-            labels.flatten(),
-            ignore_index=IGNORED,
-            label_smoothing=options.label_smoothing,
-            reduction="sum",
-        )
+        if batch.owners is not None:
+            loss = marginal(logits, labels, fabric.to_device(batch.owners))
+        else:
+            loss = nn.functional.cross_entropy(
+                logits.float().flatten(0, 1),
+                labels.flatten(),
+                ignore_index=IGNORED,
+                label_smoothing=options.label_smoothing,
+                reduction="sum",
+            )
         if batch.lesson is not None:
             weight, lesson = options.teacher_weight, Lesson(*map(fabric.to_device, batch.lesson))
             loss = (1 - weight) * loss + weight * disagreement(logits, lesson)
         fabric.backward(loss / tokens)
         total += loss.item()
     return total / tokens
+
+
+def marginal(logits: Tensor, labels: Tensor, owners: Tensor) -> Tensor:
+    """logits [B, T, V] -> the sum over all sources of -log of the probability that any of its references has.
+
+    owners [B]: the source of each reference, from 0.
+    """
+    losses = nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    said = -losses.view_as(labels).sum(dim=1)  # [B], of whole references
+    other = owners != torch.arange(int(owners.max()) + 1, device=owners.device).unsqueeze(1)  # [sources, B]
+    return -said.masked_fill(other, -torch.inf).logsumexp(dim=1).sum()
 
 
 def disagreement(logits: Tensor, lesson: Lesson) -> Tensor:

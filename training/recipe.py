@@ -143,7 +143,7 @@ class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     started_from: str = ""
     taught_by: tuple[str, ...] = ()
     # batches
-    references: Literal["all", "sampled"] = "all"  # of a source with several, in one epoch
+    references: Literal["all", "sampled", "marginalised"] = "all"  # of a source with several, in one epoch
     batch_size: Count = 256  # of one process
     batch_tokens: Natural = 0  # the same, padded, source and target; 0: as many as batch_size rows have
     batches_per_update: Count = 1
@@ -170,6 +170,8 @@ class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.weight_decay and self.optimizer != "adamw":
             raise ValueError('weight_decay: must be 0 unless optimizer = "adamw"')
+        if self.label_smoothing and self.references == "marginalised":
+            raise ValueError('label_smoothing: must be 0 with references = "marginalised"')
 
 
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -240,6 +242,10 @@ def completed(
         raise RecipeError("training.started_from: another model than --from names, or no --from")
     if training.taught_by not in ((), taught_by):
         raise RecipeError("training.taught_by: other models than --teacher names, or in another order")
+    if taught_by and training.references == "marginalised":
+        raise RecipeError(
+            'training.references: must be "all" or "sampled" with --teacher, not "marginalised"'
+        )
     return msgspec.structs.replace(
         recipe,
         training=msgspec.structs.replace(

@@ -18,7 +18,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from training.batches import pick, updates
+from training.batches import Batch, pick, pick_sources, updates
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.clipping import ClipTally, clip_gradients
 from training.data import Split, audit, to_examples
@@ -161,7 +161,7 @@ class Trainer:
             group["lr"] = learning_rate(options, step, self.total_steps, errors)
         self.model.train()
         shares = [share for indices in batches if len(share := self.ranks.share(indices))]
-        picked = [pick(self.train_set, share, self.network.start_id, self.lessons) for share in shares]
+        picked = list(map(self._pick, shares))
         sampled = options.scheduled_sampling * step / max(1, self.total_steps - 1)
         tokens, source_tokens = self.ranks.sum(
             sum(batch.tokens for batch in picked), sum(int(batch.lengths.sum()) for batch in picked)
@@ -182,6 +182,11 @@ class Trainer:
         add_step(tally, loss, tokens, source_tokens, clipped)
         tally["seconds"] += time.perf_counter() - began
         tally["cpu_seconds"] += self.ranks.sum(time.process_time() - computed)[0]
+
+    def _pick(self, indices: np.ndarray) -> Batch:
+        if self.recipe.training.references == "marginalised":
+            return pick_sources(self.train_set, indices, self.network.start_id)
+        return pick(self.train_set, indices, self.network.start_id, self.lessons)
 
     def _updates(self, epoch: int) -> list[list[Any]]:
         return updates(self.train_set, self.recipe.training, epoch)
