@@ -1,6 +1,7 @@
 """CUDA is taken where it works, and what is missing is said: the package, the driver, a GPU, a library."""
 
 import ctypes
+import logging
 import re
 from pathlib import Path
 
@@ -107,6 +108,7 @@ def test_a_session_that_fell_back_in_silence_is_refused(bundle: Bundle, monkeypa
 )
 def test_operators_that_cuda_lacks_are_named(bundle: Bundle, monkeypatch, caplog, starts, said):
     """Or the first error's kind; what it says is for the log alone."""
+    caplog.set_level(logging.WARNING)
     real, asked = providers.ort.InferenceSession, []
 
     def session(model, options, providers, enable_fallback=1):
