@@ -25,7 +25,7 @@ from tests.conftest import save_random_run
 from training.recipe import Model
 
 MODELS = Path(__file__).parents[2] / "models"
-BUNDLES = ["g2p-en-tiny/3", "g2p-en/4", "names-ar-en/1"]
+BUNDLES = ["g2p-en-tiny/3", "g2p-en/4", "names-ar-en/2"]
 ROWS = 40
 
 
