@@ -60,20 +60,21 @@ def options(message: pb.DecodingOptions, model: Model) -> Options:
 
 def refuse_floods(asked: Options, log_probabilities: bool, inputs: int, model: Model) -> None:
     """Raises InvalidRequest where an answer might hold far too many numbers, naming what most of them are."""
-    positions = inputs * asked.n_best * (asked.max_length + 1)
-    at_each = {
-        "options.n_best": 1,  # the token itself
-        "options.log_probabilities": int(log_probabilities),
-        "options.alternatives": 2 * asked.alternatives,
-        "options.alignments": model.manifest.limits.max_source_length * asked.alignments,
-    }
-    numbers = positions * sum(at_each.values())
+    weights = model.manifest.limits.max_source_length if asked.alignments else 0
+    at_each_position = 1 + log_probabilities + 2 * asked.alternatives + weights  # the token is one
+    numbers = inputs * asked.n_best * (asked.max_length + 1) * at_each_position
     if numbers > MAX_NUMBERS:
+        parts = {
+            "n_best": 1,
+            "log_probabilities": int(log_probabilities),
+            "alternatives": 2 * asked.alternatives,
+            "alignments": weights,
+        }
         reason = (
             f"up to {numbers} numbers for {inputs} inputs, n_best {asked.n_best} and max_length "
             f"{asked.max_length}; {MAX_NUMBERS} in one answer are allowed"
         )
-        raise InvalidRequest(Violation(max(at_each, key=at_each.__getitem__), reason))
+        raise InvalidRequest(Violation(f"options.{max(parts, key=parts.__getitem__)}", reason))
 
 
 def priority(value: int) -> int:
