@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from bundle.reader import read_bundle
+from bundle.repository import newest
 from service.errors import StartError
 from service.lifecycle import WATCHDOG_SECONDS
 from service.server import SERVICE
@@ -119,7 +120,9 @@ def test_the_gpu_overlay_never_falls_back(container: Manifest, overlay: str):
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
     assert environment["CHAIRLIFT_DEVICE"] == {"cpu": "cpu", "gpu": "cuda"}[overlay]
     if overlay == "gpu":
-        default = read_bundle(ROOT / "models" / environment["CHAIRLIFT_DEFAULT_MODEL"] / "1")
+        folder = newest(ROOT / "models", environment["CHAIRLIFT_DEFAULT_MODEL"])
+        assert folder is not None
+        default = read_bundle(folder)
         assert "fp32" in [profile.name for profile in default.manifest.profiles]
         assert container["image"] != "localhost/chairlift:latest"
 
