@@ -41,14 +41,10 @@ class Branch:
         alternatives: Alternatives | None,
         alignment: Alignment | None,
     ) -> "Branch":
-        """This branch and one token more; `ranked` counts for all of it."""
-        return Branch(
-            self.tokens if token == END else [*self.tokens, token],
-            [*self.scores, score],
-            ranked,
-            self.alternatives if alternatives is None else [*self.alternatives, alternatives],
-            self.alignments if alignment is None else [*self.alignments, alignment],
-        )
+        """A copy, lengthened."""
+        branch = Branch(self.tokens[:], self.scores[:], self.ranked, self.alternatives[:], self.alignments[:])
+        branch.lengthen(token, score, ranked, alternatives, alignment)
+        return branch
 
     def lengthen(
         self,
@@ -58,7 +54,7 @@ class Branch:
         alternatives: Alternatives | None,
         alignment: Alignment | None,
     ) -> None:
-        """Becomes what `grown` returns."""
+        """Takes one token more itself; `ranked` counts for all of it."""
         if token != END:
             self.tokens.append(token)
         self.scores.append(score)
