@@ -270,6 +270,14 @@ async def test_the_servers_own_longest_time_ends_a_call_without_deadline(start):
     assert (await call).code() is Code.DEADLINE_EXCEEDED
 
 
+async def test_no_more_inputs_are_allowed_than_may_come_in(start):
+    service = await start(CountdownEngine(rows=4), max_rows=4, max_waiting=3)
+    assert len((await service.ask(*"bcdbcdb")).results) == 7
+    with pytest.raises(grpc.aio.AioRpcError, match="8 inputs; 1 to 7 are allowed") as caught:
+        await service.ask(*"bcdbcdbc")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
 async def test_a_full_queue_says_when_to_come_back(start):
     engine = GatedEngine(rows=1)
     service = await start(engine, max_waiting=1)
