@@ -21,8 +21,9 @@ SOURCE_BLOCK = 16
 # The CUDA provider has no recurrent operators above opset 21; below 17 nothing of ours was ever tested.
 OPSETS = {"": range(17, 22), "com.microsoft": range(1, 2)}
 
-# Operators that end in a bounded time and know nothing random. Left out on purpose: loops, branches, random
-# numbers, strings, and dynamic quantisation, whose scale is taken over all rows: neighbours change an answer.
+# Operators that end in a bounded time and know nothing random. A Scan takes as many steps as its input is
+# long, and has none inside. Left out on purpose: other loops, branches, random numbers, strings, and dynamic
+# quantisation, whose scale is taken over all rows: neighbours change an answer.
 # The one exception is DynamicQuantizeLSTM, which export pins with sentinels; the golden cases, alone and
 # together, tell a pinned one from another before a model is ready.
 _OPERATORS = """
@@ -32,8 +33,8 @@ GatherND Gelu Gemm Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf I
 LeakyRelu Less LessOrEqual Log LogSoftmax MatMul MatMulInteger Max Mean Min Mod Mul Neg NonZero Not OneHot
 Or PRelu Pad Pow QLinearMatMul QuantizeLinear RNN Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape
-ReverseSequence Round ScatterElements ScatterND Selu Shape Sigmoid Sign Size Slice Softmax Softplus Softsign
-Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze Where Xor
+ReverseSequence Round Scan ScatterElements ScatterND Selu Shape Sigmoid Sign Size Slice Softmax Softplus
+Softsign Split Sqrt Squeeze Sub Sum Tanh Tile TopK Transpose Trilu Unsqueeze Where Xor
 com.microsoft.DynamicQuantizeLSTM com.microsoft.MatMulIntegerToFloat
 """
 OPERATORS = frozenset(_OPERATORS.split())
@@ -149,10 +150,12 @@ def _check_safe(file: str, model: OnnxFile) -> None:
     for count, what in (
         (model.functions, "model-local functions"),
         (model.training_graphs, "training graphs"),
-        (model.sub_graphs, "sub-graphs"),
     ):
         if count:
             raise BundleError(f"{file}: has {count} {what}; none are allowed")
+    for operator in model.sub_graphs:
+        if operator != "Scan":
+            raise BundleError(f"{file}: a sub-graph of {operator[:64]!r}; only those of Scan are allowed")
     if "" not in model.opsets:
         raise BundleError(f"{file}: names no opset of the domain ai.onnx; one is required")
     for domain, opset in model.opsets.items():

@@ -105,7 +105,7 @@ class OnnxFile:
     nodes: list[OnnxNode] = field(default_factory=list)  # in the order of the file
     tensors: dict[str, tuple[int, ...]] = field(default_factory=dict)  # shapes of stored tensors by name
     external: list[str] = field(default_factory=list)  # names of tensors whose data lies outside the file
-    sub_graphs: int = 0
+    sub_graphs: list[str] = field(default_factory=list)  # whose each is: "Scan", and "Scan/If" inside of that
     functions: int = 0
     training_graphs: int = 0
 
@@ -165,40 +165,41 @@ def _read_model(data: bytes, found: OnnxFile) -> None:
     found.functions = len(model.parts(25))
     if not model.parts(7):
         raise MalformedError("the model has no graph")
-    graph = _read_graph(model.parts(7)[0], found, depth=0)
+    graph = _read_graph(model.parts(7)[0], found)
     found.inputs = tuple(_read_value(part) for part in graph.parts(11))
     found.outputs = tuple(_read_value(part) for part in graph.parts(12))
     for part in model.parts(25):
         function = read_message(_FUNCTION, part)
-        _read_nodes(function.parts(7), found, depth=0)
-        _read_attributes(function.parts(11), found, depth=0)
+        _read_nodes(function.parts(7), found)
+        _read_attributes(function.parts(11), found, ("a function",))
     for part in model.parts(20):
         training = read_message(_TRAINING, part)
         for graph_part in training.parts(1) + training.parts(2):
-            _read_graph(graph_part, found, depth=0)
+            _read_graph(graph_part, found)
 
 
-def _read_graph(data: memoryview, found: OnnxFile, depth: int) -> Message:
-    if depth > _DEEPEST_GRAPH:
+def _read_graph(data: memoryview, found: OnnxFile, inside: tuple[str, ...] = ()) -> Message:
+    """`inside`: the operators that have this graph, the outermost first."""
+    if len(inside) > _DEEPEST_GRAPH:
         raise MalformedError(f"graphs nest more than {_DEEPEST_GRAPH} deep")
     graph = read_message(_GRAPH, data)
     for part in graph.parts(5):
         _read_tensor(part, found)
     for part in graph.parts(15):
         _read_sparse_tensor(part, found)
-    _read_nodes(graph.parts(1), found, depth)
+    _read_nodes(graph.parts(1), found, inside)
     return graph
 
 
-def _read_nodes(parts: list[memoryview], found: OnnxFile, depth: int) -> None:
+def _read_nodes(parts: list[memoryview], found: OnnxFile, inside: tuple[str, ...] = ()) -> None:
     for part in parts:
         node = read_message(_NODE, part)
         operator = ".".join(filter(None, (_domain(node.text(7)), node.text(4))))
         found.nodes.append(OnnxNode(operator, node.texts(1), node.texts(2)))
-        _read_attributes(node.parts(5), found, depth)
+        _read_attributes(node.parts(5), found, (*inside, operator))
 
 
-def _read_attributes(parts: list[memoryview], found: OnnxFile, depth: int) -> None:
+def _read_attributes(parts: list[memoryview], found: OnnxFile, inside: tuple[str, ...]) -> None:
     for part in parts:
         attribute = read_message(_ATTRIBUTE, part)
         for tensor in attribute.parts(5) + attribute.parts(10):
@@ -206,8 +207,8 @@ def _read_attributes(parts: list[memoryview], found: OnnxFile, depth: int) -> No
         for tensor in attribute.parts(22) + attribute.parts(23):
             _read_sparse_tensor(tensor, found)
         for graph in attribute.parts(6) + attribute.parts(11):
-            found.sub_graphs += 1
-            _read_graph(graph, found, depth + 1)
+            found.sub_graphs.append("/".join(inside))
+            _read_graph(graph, found, inside)
 
 
 def _read_tensor(data: memoryview, found: OnnxFile) -> None:

@@ -12,22 +12,17 @@ import numpy as np
 from onnx import TensorProto
 
 from export.arithmetic import Float32
+from export.padding import axis
 from training.attention import Attention
 
 FARTHEST = np.float32(-1e30)  # below every score, for padding
 
 
 def add_memory(graph: Float32, attention: Attention, outputs: str) -> None:
-    """Encoder outputs [S, B, D], 0 at padding -> keys [B, S, H], values [B, S, D + 1], both 0 there too."""
+    """Encoder outputs [S, B, D], own [B, S] -> keys [B, S, H], values [B, S, D + 1]; at padding all are 0."""
     values = graph.add("Transpose", [outputs], "outputs", perm=[1, 0, 2])
-    zero, one = (graph.weight(name, np.array(k, np.int64)) for k, name in enumerate(("zero_id", "one_id")))
-    every = graph.add("Add", [graph.add("Mul", ["source", zero], "no_ids"), one], "every")  # 1, [B, S]
-    # 0 to S - 1. A runtime for GPUs would read a shape on the CPU.
-    places = graph.add("CumSum", [every, one], "places", exclusive=1)
-    lengths = graph.add("Cast", ["lengths"], "long_lengths", to=TensorProto.INT64)
-    ends = graph.add("Unsqueeze", [lengths, _axis(graph, 1)], "ends")  # [B, 1]
-    own = graph.add("Cast", [graph.add("Less", [places, ends], "own")], "ones", to=TensorProto.FLOAT)
-    graph.add("Concat", [values, graph.add("Unsqueeze", [own, _axis(graph, 2)], "column")], "values", axis=2)
+    ones = graph.add("Cast", ["own"], "ones", to=TensorProto.FLOAT)
+    graph.add("Concat", [values, graph.add("Unsqueeze", [ones, axis(graph, 2)], "column")], "values", axis=2)
     if attention.key is None:
         graph.add("Identity", [values], "keys")
     else:
@@ -42,20 +37,20 @@ def add_attention(graph: Float32, attention: Attention, size: int, query: str, u
     """
     scores = _scores(graph, attention, query, unit)
     ends = [graph.weight(f"column_{k}", np.array([k], np.int64)) for k in (size, size + 1)]
-    column = graph.add("Slice", ["values", *ends, _axis(graph, 2)], "column")  # [R, S, 1]
-    own = graph.add("Squeeze", [column, _axis(graph, 2)], "own")  # [R, S]
+    column = graph.add("Slice", ["values", *ends, axis(graph, 2)], "column")  # [R, S, 1]
+    own = graph.add("Squeeze", [column, axis(graph, 2)], "own")  # [R, S]
     mask = graph.add("Greater", [own, graph.weight("nothing", np.float32(0))], "mask")
     seen = graph.add("Where", [mask, scores, graph.weight("farthest", FARTHEST)], "seen")
-    largest = graph.add("ReduceMax", [seen, _axis(graph, 1)], "largest", keepdims=1)
+    largest = graph.add("ReduceMax", [seen, axis(graph, 1)], "largest", keepdims=1)
     powers = graph.add("Exp", [graph.add("Sub", [seen, largest], "below")], "powers")
     weights = graph.add("Where", [mask, powers, "nothing"], "weights")  # [R, S]
-    beside = graph.add("Unsqueeze", [weights, _axis(graph, 1)], "weights_beside")
+    beside = graph.add("Unsqueeze", [weights, axis(graph, 1)], "weights_beside")
     sums = graph.add("MatMul", [beside, "values"], "sums_beside")  # [R, 1, D + 1]
     parts = ["weighted", "total"]
     graph.add_many(
         "Split",
         [
-            graph.add("Squeeze", [sums, _axis(graph, 1)], "sums"),
+            graph.add("Squeeze", [sums, axis(graph, 1)], "sums"),
             graph.weight("sizes", np.array([size, 1], np.int64)),
         ],
         parts,
@@ -68,16 +63,12 @@ def add_attention(graph: Float32, attention: Attention, size: int, query: str, u
 def _scores(graph: Float32, attention: Attention, query: str, unit: str) -> str:
     """How well each key goes with the query: [R, S]."""
     if attention.query is None or attention.energy is None:
-        beside = graph.add("Unsqueeze", [query, _axis(graph, 1)], "query_beside")  # [R, 1, H]
+        beside = graph.add("Unsqueeze", [query, axis(graph, 1)], "query_beside")  # [R, 1, H]
         turned = graph.add("Transpose", ["keys"], "keys_turned", perm=[0, 2, 1])
         products = graph.add("MatMul", [beside, turned], "scores_beside")  # [R, 1, S]
-        return graph.add("Squeeze", [products, _axis(graph, 1)], "scores")
+        return graph.add("Squeeze", [products, axis(graph, 1)], "scores")
     asked = graph.linear([unit], attention.query, "query")
-    beside = graph.add("Unsqueeze", [asked, _axis(graph, 1)], "query_beside")
+    beside = graph.add("Unsqueeze", [asked, axis(graph, 1)], "query_beside")
     both = graph.add("Tanh", [graph.add("Add", [beside, "keys"], "both_sum")], "both")  # [R, S, H]
     energy = graph.weight("energy", attention.energy.weight.detach().numpy().T)  # [H, 1]
-    return graph.add("Squeeze", [graph.add("MatMul", [both, energy], "energies"), _axis(graph, 2)], "scores")
-
-
-def _axis(graph: Float32, axis: int) -> str:
-    return graph.weight(f"axis_{axis}", np.array([axis], np.int64))
+    return graph.add("Squeeze", [graph.add("MatMul", [both, energy], "energies"), axis(graph, 2)], "scores")

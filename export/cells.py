@@ -12,7 +12,7 @@ from export.gates import Weights
 
 
 def add_cell(
-    graph: Float32, weights: Weights, layer: int, parts: Sequence[str], driven: str = ""
+    graph: Float32, weights: Weights, layer: int | str, parts: Sequence[str], driven: str = ""
 ) -> tuple[str, str]:
     """Reads the units `parts` and the state of a layer; the next h [R, H], in float32 and as a unit.
 
@@ -33,7 +33,7 @@ def add_cell(
     return _lstm(graph, layer, sums, weights)
 
 
-def _gru(graph: Float32, layer: int, driven: str, back: str) -> tuple[str, str]:
+def _gru(graph: Float32, layer: int | str, driven: str, back: str) -> tuple[str, str]:
     """Both [R, 3H], gates r, z, n. The next h is n + z (h - n)."""
     name = f"cell_{layer}"
     sums = [[f"{name}.{gate}_{side}" for gate in "rzn"] for side in ("read", "back")]
@@ -48,7 +48,7 @@ def _gru(graph: Float32, layer: int, driven: str, back: str) -> tuple[str, str]:
     return graph.unit("Add", [n, graph.add("Mul", [z, change], f"{name}.old")], f"next_h_{layer}")
 
 
-def _lstm(graph: Float32, layer: int, sums: str, weights: Weights) -> tuple[str, str]:
+def _lstm(graph: Float32, layer: int | str, sums: str, weights: Weights) -> tuple[str, str]:
     """Any kind of LSTM: gates before their functions [R, G * H]. A coupled one's next c is g + f (c - g)."""
     name, old, gates = f"cell_{layer}", f"c_{layer}", weights.cell.gates
     parts = {gate: f"{name}.{gate}_sum" for gate in gates}

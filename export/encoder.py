@@ -3,6 +3,8 @@
 Letters: B batch, S source length, H hidden of the decoder, D encoder output, all directions.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
 from bundle.graphs import encoder_graph
@@ -10,7 +12,9 @@ from bundle.manifest import Architecture
 from export.arithmetic import Float32
 from export.attention import add_memory
 from export.layers import Encoded, add_layers
+from export.padding import add_own, add_zeros
 from export.quantised_layers import add_quantised_layers
+from export.scanned_layers import add_scanned_layers
 from training.model import Encoder, Seq2Seq
 
 
@@ -19,16 +23,14 @@ def build_encoder(
 ) -> bytes:
     """source [B, S], lengths [B] -> the decoder's first state, and the memory that steps look back on."""
     decoder = model.decoder
-    quantised = graph.profile == "int8" and has_quantised_layers(model.encoder)
-    run = add_quantised_layers if quantised else add_layers
+    run = _layers_of(model.encoder, graph.profile)
+    if run is add_scanned_layers or decoder.attention is not None:
+        add_own(graph)
     encoded = run(graph, model.encoder, decoder.attention is not None)
     bound = max_source_length if "i" in model.encoder.recurrent.cell.gates else 1
     _add_first_state(graph, model, encoded, bound)
     if decoder.input_feeding:
-        zeros = graph.weight("zeros", np.full((1, architecture.hidden_size), graph.zero))
-        column = graph.add("Unsqueeze", ["lengths", graph.weight("last", np.array([-1]))], "lengths_column")
-        never = graph.add("Less", [column, graph.weight("no_length", np.int32(0))], "never")  # [B, 1]
-        graph.add("Where", [never, zeros, zeros], "fed")  # [B, H], without reading a shape
+        add_zeros(graph, np.full((1, architecture.hidden_size), graph.zero), "fed")
     if decoder.attention is not None:
         add_memory(graph, decoder.attention, encoded.outputs)
     elif decoder.every_step:
@@ -39,6 +41,13 @@ def build_encoder(
 def has_quantised_layers(encoder: Encoder) -> bool:
     """Whether the encoder's layers compute in whole numbers in int8: only LSTMs have such an operator."""
     return encoder.recurrent.cell.states == 2
+
+
+def _layers_of(encoder: Encoder, profile: str) -> Callable[[Float32, Encoder, bool], Encoded]:
+    """What adds the layers: operators, in whole numbers or float32; steps where CUDA has no operator."""
+    if profile == "int8" and has_quantised_layers(encoder):
+        return add_quantised_layers
+    return add_scanned_layers if encoder.recurrent.cell.peepholes else add_layers
 
 
 def _add_first_state(graph: Float32, model: Seq2Seq, encoded: Encoded, bound: float) -> None:

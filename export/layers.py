@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from export.arithmetic import Float32
-from export.gates import Weights, operator_of, operator_order, operator_peephole, weights_of
+from export.gates import Weights, operator_of, operator_order, weights_of
 from export.onnx_graph import GraphBuilder
 from training.model import Encoder
 from training.recurrent import Recurrent
@@ -77,10 +77,7 @@ def _add_layer(
             "B": [biases(way).ravel() for way in ways],
         }.items()
     ]
-    inputs = [x, *weights, lengths]
-    if peephole := add_peepholes(graph, name, ways):
-        inputs += ["", "", peephole]
-    outputs, *last = add_operator(graph, recurrent, name, inputs, needs_outputs)
+    outputs, *last = add_operator(graph, recurrent, name, [x, *weights, lengths], needs_outputs)
     return join_outputs(graph, outputs), [join_directions(graph, state) for state in last]
 
 
@@ -88,16 +85,6 @@ def biases(weights: Weights) -> np.ndarray:
     """Those of the input and of the recurrent product, [2, G * H]."""
     back = np.zeros_like(weights.bias) if weights.back_bias is None else weights.back_bias
     return operator_order(weights.cell, np.stack((weights.bias, back)))
-
-
-def add_peepholes(graph: GraphBuilder, name: str, ways: list[Weights], more: int = 0) -> str:
-    """P [directions, 3 (H + more)], 0 for the units that are more; empty where the cell has no peepholes."""
-    found = [blocks for way in ways if (blocks := operator_peephole(way)) is not None]  # [3, H] each
-    if not found:
-        return ""
-    return graph.weight(
-        f"{name}.P", np.stack([np.pad(blocks, ((0, 0), (0, more))).ravel() for blocks in found])
-    )
 
 
 def add_operator(

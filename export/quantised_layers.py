@@ -12,12 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from export.arithmetic import Float32
-from export.gates import Weights, operator_order, weights_of
+from export.gates import Weights, operator_order, operator_peephole, weights_of
 from export.int8 import quantise
 from export.layers import (
     Encoded,
     add_operator,
-    add_peepholes,
     biases,
     join_directions,
     join_outputs,
@@ -58,7 +57,7 @@ def _add_layer(
     name, ways = f"layer_{layer}", [weights_of(recurrent, layer, way) for way in recurrent.ways]
     weights, scales = _add_weights(graph, name, ways, layer == 0)
     h, c = _add_first_states(graph, name, recurrent)
-    peephole = add_peepholes(graph, name, ways, more=2)
+    peephole = _add_peepholes(graph, name, ways)
     inputs = [x, *weights, "lengths", h, c, peephole, *scales]
     return add_operator(graph, recurrent, name, inputs, needs_outputs, "DynamicQuantizeLSTM", more=2)
 
@@ -85,6 +84,14 @@ def _add_weights(
         scales.append(graph.weight(f"{name}.{kind}_scale", scale))
         scales.append(graph.weight(f"{name}.{kind}_zero", np.zeros(scale.shape, np.int8)))
     return [*weights, graph.weight(f"{name}.B", np.stack(added))], scales
+
+
+def _add_peepholes(graph: GraphBuilder, name: str, ways: Sequence[Weights]) -> str:
+    """P [directions, 3 (H + 2)], 0 for the sentinels; empty where the cell has no peepholes."""
+    found = [blocks for way in ways if (blocks := operator_peephole(way)) is not None]  # [3, H] each
+    if not found:
+        return ""
+    return graph.weight(f"{name}.P", np.stack([np.pad(blocks, ((0, 0), (0, 2))).ravel() for blocks in found]))
 
 
 def _add_first_states(graph: GraphBuilder, name: str, recurrent: Recurrent) -> list[str]:

@@ -155,9 +155,21 @@ def add_node(operator: str, domain: str = "") -> Change:
     return lambda model: model.graph.node.append(helper.make_node(operator, [], ["y"], domain=domain))
 
 
-def add_branch(model: onnx.ModelProto) -> None:
-    inner = helper.make_graph([], "body", [], [])
-    model.graph.node.append(helper.make_node("Loop", [], ["y"], body=inner))
+def repeated(operator: str, *inside: onnx.NodeProto) -> onnx.NodeProto:
+    """A node that runs others again and again."""
+    return helper.make_node(operator, [], ["y"], body=helper.make_graph(inside, "body", [], []))
+
+
+def add_loop(model: onnx.ModelProto) -> None:
+    model.graph.node.append(repeated("Loop"))
+
+
+def add_scans(model: onnx.ModelProto) -> None:
+    model.graph.node.append(repeated("Scan", repeated("Scan")))
+
+
+def add_random_scan(model: onnx.ModelProto) -> None:
+    model.graph.node.append(repeated("Scan", helper.make_node("RandomNormal", [], ["y"])))
 
 
 def add_function(model: onnx.ModelProto) -> None:
@@ -165,7 +177,9 @@ def add_function(model: onnx.ModelProto) -> None:
 
 
 UNSAFE: dict[str, tuple[Change, str]] = {
-    "loop": (add_branch, "has 1 sub-graphs; none are allowed"),
+    "loop": (add_loop, "a sub-graph of 'Loop'; only those of Scan are allowed"),
+    "scan in a scan": (add_scans, "a sub-graph of 'Scan/Scan'; only those of Scan are allowed"),
+    "random numbers in a scan": (add_random_scan, "operator 'RandomNormal'"),
     "function": (add_function, "has 1 model-local functions; none are allowed"),
     "training": (lambda model: model.training_info.add(), "has 1 training graphs; none are allowed"),
     "old opset": (

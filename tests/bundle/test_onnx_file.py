@@ -64,7 +64,7 @@ def test_reads_what_the_onnx_package_wrote(decoder: onnx.ModelProto) -> None:
     assert model.nodes[1].inputs == ("embedding", "ids_first")
     assert model.tensors["embedding"] == (6, 3)
     assert model.external == []
-    assert (model.sub_graphs, model.functions, model.training_graphs) == (0, 0, 0)
+    assert (model.sub_graphs, model.functions, model.training_graphs) == ([], 0, 0)
 
 
 def test_reads_odd_shapes_and_types() -> None:
