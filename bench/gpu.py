@@ -101,13 +101,15 @@ def _words(options: argparse.Namespace) -> Iterator[Figures]:
     bundle = read_bundle(options.bundle)
     words = read_words(options.words) if options.words else choose(None, 2048, 24)
     words = words[:64] if options.quick else words
-    for profile in [p.name for p in bundle.manifest.profiles if p.name != "int8"]:
+    names = [p.name for p in bundle.manifest.profiles if p.name != "int8"]
+    for name in [*names, "tf32"] if "fp32" in names else names:
+        profile, tf32 = ("fp32", True) if name == "tf32" else (name, False)
         if options.device == "cpu":
-            engine = DeviceEngine(bundle, profile, 16 if options.quick else options.rows, "cpu")
+            engine = DeviceEngine(bundle, profile, 16 if options.quick else options.rows, "cpu", tf32=tf32)
         else:
-            engine, _ = open_engine(bundle, profile, options.rows, "cuda", 1)  # type: ignore[assignment]
+            engine, _ = open_engine(bundle, profile, options.rows, "cuda", 1, tf32=tf32)  # type: ignore[assignment]
         engine.warm_up()
-        yield {f"words.{profile}": compare_words(bundle, engine, words)}
+        yield {f"words.{name}": compare_words(bundle, engine, words)}
 
 
 def _service(options: argparse.Namespace) -> Iterator[Figures]:
@@ -185,7 +187,7 @@ def _page(figures: Figures) -> str:
 
 def _step_table(figures: Figures) -> list[str]:
     """Microseconds of a step by size, rows and profile, and the two ratios that matter."""
-    ways = ("floor", "replay", "step", "binding", "plain", "torch", "torch_graph")
+    ways = ("floor", "replay", "step", "tf32", "binding", "plain", "torch", "torch_graph")
     points = [key[5:-9] for key in figures if key.startswith("step.") and key.endswith(".floor_us")]
     head = ["H/V, rows, profile", *ways, "replay / floor", "torch / step"]
     lines = ["", f"| {' | '.join(head)} |", "| --- |" + " ---: |" * (len(head) - 1)]

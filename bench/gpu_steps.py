@@ -107,28 +107,38 @@ def measure_steps(device: str, quick: bool, seconds: float) -> Iterator[Figures]
     every = QUICK_ROWS if quick else ROWS
     for (hidden, emitted), profile in itertools.product(QUICK_SIZES if quick else SIZES, DTYPES):
         bundle = RandomBundle(hidden, emitted, profile)
-        engine = DeviceEngine(bundle, profile, max(every), device)  # type: ignore[arg-type]
+        engines = {
+            name: DeviceEngine(bundle, profile, max(every), device, tf32=name == "tf32")  # type: ignore[arg-type]
+            for name in (["step", "tf32"] if profile == "fp32" else ["step"])
+        }
         sides = shapes(bundle.decoder)
         for rows in every:
             key = f"2x{hidden}/{emitted}.{rows}.{profile}"
             torchs = theirs(device, hidden, emitted, rows, DTYPES[profile], seconds)
             yield {f"step.{key}.floor_us": floor_us(sides, rows, rates, profile)}
-            yield {f"step.{key}.{name}_us": us for name, us in ours(engine, bundle, rows, seconds).items()}
+            for way, engine in engines.items():
+                yield {f"step.{key}.{way}_us": whole_step_us(engine, rows, seconds)}
+            found = parts_of_step(engines["step"], bundle, rows, seconds)
+            yield {f"step.{key}.{name}_us": us for name, us in found.items()}
             yield {f"step.{key}.{name}_us": us for name, us in torchs}
-        del engine
+        del engines, engine
 
 
-def ours(engine: DeviceEngine, bundle: RandomBundle, rows: int, seconds: float) -> Figures:
-    """ONNX Runtime: state over the host; bound in place; captured; and that with tokens and scores read."""
+def whole_step_us(engine: DeviceEngine, rows: int, seconds: float) -> float:
+    """A captured step of all rows, with tokens and scores read."""
     engine.encode([[2, 3]] * rows, range(rows))
     for _ in range(4):  # both sets are captured, and replayed once
         engine.step(rows)
+    return median_us(lambda: engine.step(rows), seconds)
+
+
+def parts_of_step(engine: DeviceEngine, bundle: RandomBundle, rows: int, seconds: float) -> Figures:
+    """ONNX Runtime alone, after `whole_step_us`: state over the host; bound in place; captured."""
     bound, decoder = engine._bound(rows), engine._sessions.decoder
     skip = run_options(NO_GRAPH)
     found = {
         "binding": median_us(lambda: decoder.run_with_iobinding(bound.binding, skip), seconds),
         "replay": median_us(lambda: decoder.run_with_iobinding(bound.binding, bound.options), seconds),
-        "step": median_us(lambda: engine.step(rows), seconds),
     }
     if rows * bundle.vocabulary.start_id * 4 <= PLAIN_MOST:
         feeds = {

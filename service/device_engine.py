@@ -30,7 +30,7 @@ ENCODER_BATCH = 256  # sources of one encoder run, at the most
 
 
 class DeviceEngine:
-    """`rows` rows of decoder state for one bundle and profile, on `cuda` or `cpu`.
+    """`rows` rows of decoder state for one bundle and profile, on `cuda` (where fp32 may be TF32) or `cpu`.
 
     Raises StartError where the graphs do not run there, BundleError for a profile that the bundle lacks, and
     in any method DeviceLost once the device answers nothing any more.
@@ -43,10 +43,11 @@ class DeviceEngine:
         rows: int = 256,
         device: str = "cuda",
         threads: int = 1,
+        tf32: bool = False,
         beside: "DeviceEngine | None" = None,
     ) -> None:
         vocabulary = bundle.manifest.vocabulary
-        graphs = beside._sessions if beside else DeviceSessions(bundle, profile, device, threads)
+        graphs = beside._sessions if beside else DeviceSessions(bundle, profile, device, threads, tf32)
         self._sessions: DeviceSessions = graphs
         self.profile = graphs.profile
         self.device = device

@@ -5,18 +5,24 @@ Knows nothing of rows in use or of who holds them.
 
 import itertools
 
+import msgspec
+
 from bundle.reader import Bundle
 from service.providers import open_session, ort
 from service.row_graphs import copy_graph, enter_graph, pick_graph, place_graph, resize_graph
 
 NO_GRAPH = "-1"  # the id under which ONNX Runtime neither captures nor replays
+TF32_TOLERANCE = 0.05  # of a token's log-probability; fp16, which rounds as much, needs a fifth of it
 
 
 class DeviceSessions:
     """The graphs of a profile on a device. Engines beside each other share them, and the graph ids."""
 
-    def __init__(self, bundle: Bundle, profile: str, device: str, threads: int) -> None:
+    def __init__(self, bundle: Bundle, profile: str, device: str, threads: int, tf32: bool = False) -> None:
         found = bundle.manifest.profile(profile)
+        if tf32:
+            loosest = max(found.score_tolerance, TF32_TOLERANCE)
+            found = msgspec.structs.replace(found, score_tolerance=loosest)
         encoder, decoder = found.encoder, found.decoder
         written = {tensor.name for tensor in decoder.outputs}
         self.profile = found
@@ -28,7 +34,7 @@ class DeviceSessions:
         self.outputs = [t for t in decoder.outputs if t.name not in kept and t not in self.wide_outputs]
 
         def session(model: bytes, name: str, captures: bool = False) -> ort.InferenceSession:
-            return open_session(model, name, device, threads, captures)
+            return open_session(model, name, device, threads, captures, tf32)
 
         tops = [t for t in self.outputs if t.name.startswith("top_")]
         every = [t for t in self.outputs if t.name == "log_probs"]

@@ -96,7 +96,9 @@ class EngineHost:
         """An engine that passed the golden cases, and rows beside it for those with priority."""
         start = self._start
         bundle = read_bundle(Path(start.folder))
-        engine, fallback = open_engine(bundle, profile, start.rows, device, start.threads, start.kernels)
+        engine, fallback = open_engine(
+            bundle, profile, start.rows, device, start.threads, start.kernels, start.tf32
+        )
         self._engines.append(engine)
         try:
             express = open_beside(engine, bundle, start.express_rows)

@@ -98,6 +98,7 @@ class Loader:
                 threads=settings.threads,
                 encode_tokens=settings.encode_tokens,
                 kernels=settings.kernels,
+                tf32=settings.tf32,
             )
             processes += [EngineProcess(start, settings.log_level) for _ in range(settings.engines)]
             self._processes += processes

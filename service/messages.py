@@ -27,6 +27,7 @@ class Start(Struct, tag=True, array_like=True):
     threads: int
     encode_tokens: int
     kernels: bool = True
+    tf32: bool = False
 
 
 class Batch(Struct, array_like=True):

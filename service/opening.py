@@ -21,7 +21,13 @@ AnyEngine = Engine | DeviceEngine
 
 
 def open_engine(
-    bundle: Bundle, profile: str, rows: int, device: str, threads: int, kernels: bool = True
+    bundle: Bundle,
+    profile: str,
+    rows: int,
+    device: str,
+    threads: int,
+    kernels: bool = True,
+    tf32: bool = False,
 ) -> tuple[AnyEngine, str]:
     """An engine on `cpu` or `cuda`, or under `auto` on CUDA where it works and else on the CPU.
 
@@ -36,7 +42,7 @@ def open_engine(
     if device == "cpu":
         return _on_cpu(bundle, profile, rows, threads, kernels), ""
     try:
-        return _on_cuda(bundle, profile, rows, threads), ""
+        return _on_cuda(bundle, profile, rows, threads, tf32), ""
     except StartError as error:
         if device == "cuda":
             raise
@@ -63,7 +69,7 @@ def _on_cpu(bundle: Bundle, profile: str, rows: int, threads: int, kernels: bool
     return Engine(bundle, profile, rows, threads)
 
 
-def _on_cuda(bundle: Bundle, profile: str, rows: int, threads: int) -> DeviceEngine:
+def _on_cuda(bundle: Bundle, profile: str, rows: int, threads: int, tf32: bool) -> DeviceEngine:
     found = bundle.manifest.profile(profile)
     if not profile and found.name not in ON_CUDA:
         names = [one.name for one in bundle.manifest.profiles]
@@ -73,4 +79,4 @@ def _on_cuda(bundle: Bundle, profile: str, rows: int, threads: int) -> DeviceEng
     if found.name not in ON_CUDA:
         raise StartError(f"device cuda: profile {found.name} does not run on it; fp32 does")
     check_cuda()
-    return DeviceEngine(bundle, found.name, rows, "cuda", threads)
+    return DeviceEngine(bundle, found.name, rows, "cuda", threads, tf32)

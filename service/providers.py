@@ -29,17 +29,23 @@ NEEDED = f"CUDA {LEAST_CUDA} and cuDNN 9 are needed, as requirements/serving-gpu
 
 
 def open_session(
-    model: bytes, name: str, device: str = "cpu", threads: int = 1, captures: bool = False
+    model: bytes,
+    name: str,
+    device: str = "cpu",
+    threads: int = 1,
+    captures: bool = False,
+    tf32: bool = False,
 ) -> ort.InferenceSession:
     """A session that runs wholly on `cpu` or `cuda`; `captures`: as CUDA graphs, by their ids.
 
-    `name` is the graph's in errors. Raises StartError where it does not run there.
+    `tf32`: whether CUDA may round to 10 bits what it multiplies. `name` is the graph's in errors. Raises
+    StartError where it does not run there.
     """
     options = _options(threads)
     providers: list[Any] = [CPU]
     if device == "cuda":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        providers = [(CUDA, _cuda_options(captures))]
+        providers = [(CUDA, _cuda_options(captures, tf32))]
     try:
         session = _session(model, options, providers)
     except Exception as error:
@@ -119,10 +125,10 @@ def _options(threads: int) -> ort.SessionOptions:
     return options
 
 
-def _cuda_options(captures: bool) -> dict[str, str]:
-    """Products in true float32; memory as it is asked for, not in doublings."""
+def _cuda_options(captures: bool = False, tf32: bool = False) -> dict[str, str]:
+    """Products in true float32 unless told; memory as it is asked for, not in doublings."""
     return {
-        "use_tf32": "0",
+        "use_tf32": str(int(tf32)),
         "arena_extend_strategy": "kSameAsRequested",
         "enable_cuda_graph": str(int(captures)),
     }
@@ -133,7 +139,7 @@ def _operators_elsewhere(model: bytes, threads: int) -> list[str]:
     options = _options(threads)
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     try:
-        session = _session(model, options, [(CUDA, _cuda_options(False)), CPU])
+        session = _session(model, options, [(CUDA, _cuda_options()), CPU])
         if session.get_providers()[0] != CUDA:
             return []  # then it is CUDA itself that does not start
         parts = session.get_provider_graph_assignment_info()

@@ -33,6 +33,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     front: Literal["auto", "core", "aio"] = "auto"
     profile: Literal["", "fp32", "int8", "fp16"] = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    tf32: bool = False
     engines: Annotated[int, Meta(ge=1, le=64)] = 1
     kernels: bool = True
     threads: Annotated[int, Meta(ge=1, le=64)] = 1
@@ -62,6 +63,7 @@ HELP = {
     "single_flight": "whether equal inputs that are inside at the same time are decoded once",
     "answer_cache": "finished answers that are kept for equal inputs; 0: none",
     "device": "where to decode; auto falls back from CUDA to the CPU, cuda refuses to",
+    "tf32": "whether a GPU may multiply the profile fp32 in TF32: faster, and about as exact as fp16",
     "kernels": "whether compiled kernels decode what they suit; else ONNX Runtime decodes everything",
     "threads": "threads of one encoder or decoder run",
     "max_rows": "sequences that are decoded together",

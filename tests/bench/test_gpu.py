@@ -27,9 +27,12 @@ def test_steps_answers_and_batching(every_profile: Path, tmp_path: Path, capsys)
     assert status == 0
     for point in ("1.fp32", "6.fp32", "1.fp16", "6.fp16"):
         ways = {key.rpartition(".")[2] for key in figures if key.startswith(f"step.2x32/45.{point}.")}
-        assert ways == {f"{way}_us" for way in ("floor", "binding", "replay", "step", "plain", "torch")}
+        more = ["tf32"] if point.endswith("fp32") else []
+        every = ("floor", "binding", "replay", "step", "plain", "torch", *more)
+        assert ways == {f"{way}_us" for way in every}
     assert figures["words.fp32"]["words"] == 64
     assert figures["words.fp32"]["other_tokens"] == figures["words.fp32"]["largest_score_difference"] == 0
+    assert figures["words.tf32"] == figures["words.fp32"], "without a GPU"
     assert figures["words.fp16"]["other_tokens"] <= 2 < 64 == figures["words.fp16"]["words"]
     assert 0 < figures["words.fp16"]["largest_score_difference"] < 0.1
     assert figures["batching.ratio"] > 0 and 0 < figures["batching.whole.rows_in_use"] < 0.8

@@ -14,6 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from bundle.reader import Bundle
+from service import engine_process, loading
 from service import link as module
 from service.channel import Channel
 from service.dispatcher import Dispatcher, Submission
@@ -264,3 +265,32 @@ async def test_two_processes_agree_bit_for_bit(launch):
     await asyncio.gather(*(process.open() for process in processes))
     one, other = [await Crowd(process).answers(SOURCES) for process in processes]
     assert one == other
+
+
+async def test_an_engine_is_opened_as_the_settings_say(tiny_bundle: Path, monkeypatch):
+    orders, opened = [], []
+
+    def order(start: Start, log_level: str):
+        orders.append(start)
+        raise StartError("one is enough")
+
+    def open_engine(_, *options):
+        opened.append(options)
+        raise StartError("one is enough")
+
+    monkeypatch.setattr(loading, "EngineProcess", order)
+    monkeypatch.setattr(engine_process, "open_engine", open_engine)
+    settings = Settings(
+        models=str(tiny_bundle.parents[1]),
+        profile="fp32",
+        device="cuda",
+        tf32=True,
+        max_rows=6,
+        kernels=False,
+    )
+    with pytest.raises(StartError, match="one is enough"):
+        await Loader(settings, Metrics(CollectorRegistry()), lambda: None).load()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        EngineHost(Channel(theirs), orders[0]).serve()
+    assert opened == [("fp32", 6, "cuda", 1, False, True)]

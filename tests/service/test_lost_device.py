@@ -66,7 +66,7 @@ async def launch(bundle: Bundle, tiny_bundle, monkeypatch) -> AsyncIterator[Laun
         fuse = Fuse(10**9)
         ends: list[int] = []
 
-        def open_engine(bundle, profile, rows, device, threads, kernels):
+        def open_engine(bundle, profile, rows, device, threads, kernels, tf32):
             if device == "cpu":
                 return Engine(bundle, profile, rows, threads), ""
             engine = DeviceEngine(bundle, profile or "fp32", rows, "cpu")

@@ -11,6 +11,7 @@ from bundle.errors import BundleError
 from bundle.reader import Bundle, read_bundle
 from service import opening, providers
 from service.device_engine import DeviceEngine
+from service.device_sessions import TF32_TOLERANCE, DeviceSessions
 from service.engine import Engine
 from service.errors import StartError
 from service.opening import open_beside, open_engine
@@ -132,6 +133,24 @@ def test_operators_that_cuda_lacks_are_named(bundle: Bundle, monkeypatch, caplog
     assert (name, options["use_tf32"], options["enable_cuda_graph"]) == (CUDA, "0", "1")
 
 
+@pytest.mark.parametrize("tf32", [False, True])
+def test_products_are_of_tf32_only_where_asked_for(bundle: Bundle, monkeypatch, tf32):
+    """And then a golden case may lie as far from PyTorch's as that makes it."""
+    real, asked = providers.ort.InferenceSession, []
+
+    def session(model, options, providers, enable_fallback):
+        asked.append(providers[0][1]["use_tf32"])
+        found = real(model, providers=["CPUExecutionProvider"])
+        found.get_providers = lambda: [CUDA]
+        return found
+
+    monkeypatch.setattr(providers.ort, "InferenceSession", session)
+    sessions = DeviceSessions(bundle, "fp32", "cuda", 1, tf32)
+    assert set(asked) == {str(int(tf32))}
+    exact = bundle.manifest.profile("fp32").score_tolerance
+    assert sessions.profile.score_tolerance == (TF32_TOLERANCE if tf32 else exact)
+
+
 @pytest.fixture
 def seeming_gpu(monkeypatch) -> None:
     """A machine whose CUDA works, and is the CPU."""
@@ -139,7 +158,7 @@ def seeming_gpu(monkeypatch) -> None:
     monkeypatch.setattr(
         opening,
         "DeviceEngine",
-        lambda bundle, profile, rows, _, threads=1: DeviceEngine(bundle, profile, rows, "cpu", threads),
+        lambda bundle, profile, rows, _, *more: DeviceEngine(bundle, profile, rows, "cpu", *more),
     )
 
 
