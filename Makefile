@@ -84,6 +84,10 @@ format: $(DEV)/.stamp ## rewrite the code as the linter wants it
 bench: $(DEV)/.stamp $(NATIVE) ## measure the server under load (options: ARGS=...)
 	$(DEV)/bin/python -m bench $(ARGS)
 
+.PHONY: bench-gpu
+bench-gpu: .venv/bench-gpu/.stamp $(NATIVE) ## measure everything on an NVIDIA GPU (options: ARGS="--only steps")
+	.venv/bench-gpu/bin/python -m bench.gpu $(ARGS)
+
 .PHONY: native
 native: ## compile the kernels and the front again (serve and test do it once); the front needs libgrpc-dev
 	@rm -rf $(dir $(NATIVE))
@@ -110,7 +114,7 @@ clean: ## remove environments, caches and build outputs (data/, runs/ and models
 
 .PHONY: help
 help: ## explain the verbs
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' \
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' \
 	  $(MAKEFILE_LIST)
 
 $(NATIVE): $(wildcard service/native/*)

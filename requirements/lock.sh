@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Locks requirements/*.in: lock.sh UV [--upgrade]. What is locked first decides for what comes after, so the four
+# Locks requirements/*.in: lock.sh UV [--upgrade]. What is locked first decides for what comes after, so the five
 # agree. Versions in the present locks are kept unless --upgrade is given.
 set -euo pipefail
 uv=$1
@@ -21,3 +21,6 @@ for name in training dev; do
   lock "${any_platform[@]}" "$@" "requirements/$name.in" -o "requirements/$name.txt"
   sed --in-place --regexp-extended '/^(cuda-|nvidia-|triton==)/d' "requirements/$name.txt"
 done
+
+# PyTorch with CUDA beside onnxruntime-gpu, with the CUDA packages that it wants.
+lock --python-platform x86_64-manylinux_2_28 "$@" requirements/bench-gpu.in -o requirements/bench-gpu.txt
