@@ -93,6 +93,9 @@ native: ## compile the kernels and the front again (serve and test do it once); 
 	@rm -rf $(dir $(NATIVE))
 	@$(MAKE) --no-print-directory $(NATIVE)
 
+.PHONY: gpu-package
+gpu-package: build/onnxruntime-gpu/.stamp ## fetch onnxruntime-gpu, without CUDA, for the tests that want it
+
 .PHONY: proto
 proto: $(DEV)/.stamp ## generate the stubs in chairlift/v1 from proto/
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=.
@@ -114,12 +117,18 @@ clean: ## remove environments, caches and build outputs (data/, runs/ and models
 
 .PHONY: help
 help: ## explain the verbs
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' \
+	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' \
 	  $(MAKEFILE_LIST)
 
 $(NATIVE): $(wildcard service/native/*)
 	@rm -rf $(@D)
 	@bash service/native/compile.sh $(@D)
+	@touch $@
+
+build/onnxruntime-gpu/.stamp: requirements/serving-gpu.txt $(DEV)/.stamp
+	@rm -rf $(@D)
+	@$(DEV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(@D) \
+	  $$(grep --only-matching --extended-regexp '^onnxruntime-gpu==[0-9.]+' $<)
 	@touch $@
 
 # An environment is whole once its stamp is there; a changed lock makes it again from nothing.
