@@ -22,6 +22,7 @@ LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)  # over which precision is measured
 DIGITS = 4  # that are kept
 LEAST_ANSWERS = 50  # for a share of them to be worth a promise
 SMOOTHINGS = tuple(step / 100 for step in range(16))  # of which a taught model has one
+DRAWS = 500
 DOUBT = 4.0  # log-odds of the ceiling where there is little to fit it on
 
 
@@ -141,6 +142,19 @@ def expected_error(groups: Sequence[Group]) -> float:
     """Mean distance of confidence from accuracy over all answers: 0 to 1."""
     distance = sum(group.answers * abs(group.confidence - group.accuracy) for group in groups)
     return float(round(distance / sum(group.answers for group in groups), DIGITS))
+
+
+def error_by_chance(confidences: np.ndarray) -> tuple[float, float]:
+    """`expected_error` in groups of equal size where every confidence [B] is true: few answers err too.
+
+    The mean over draws of which answers are right, and what all but a twentieth of the draws stay below.
+    """
+    chance = np.random.default_rng(0)
+    draws = [
+        expected_error(group_by_size(confidences, chance.random(len(confidences)) < confidences))
+        for _ in range(DRAWS)
+    ]
+    return round(float(np.mean(draws)), DIGITS), round(float(np.quantile(draws, 0.95)), DIGITS)
 
 
 def precisions(confidences: np.ndarray, right: np.ndarray) -> tuple[Precision, ...]:

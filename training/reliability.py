@@ -11,6 +11,7 @@ from training.atomic import write_atomically
 from training.calibration import (
     LEVELS,
     Judged,
+    error_by_chance,
     expected_error,
     fit,
     group_by_size,
@@ -53,6 +54,8 @@ def run_calibrate(arguments: Sequence[str]) -> int:
         f"{split.name}\texpected calibration error {expected_error(groups):.4f} in groups of equal size, "
         f"{by_width:.4f} in groups of equal width\t{len(right)} answers"
     )
+    mean, most = error_by_chance(confidences)
+    print(f"by chance\t{mean:.4f} were every confidence true, {most:.4f} at most in 95 %")
     found = {promise.confidence: promise for promise in precisions(confidences, right)}
     for level in LEVELS:
         one = found.get(level)

@@ -12,6 +12,7 @@ from training.__main__ import main
 from training.calibration import (
     Curve,
     Judged,
+    error_by_chance,
     expected_error,
     fit,
     group_by_size,
@@ -50,6 +51,17 @@ def test_a_fit_is_true_and_what_it_was_fitted_to_is_not() -> None:
     for group in (group_by_size, group_by_width):
         assert expected_error(group(before, judged.right)) > 0.1
         assert expected_error(group(after, judged.right)) < 0.015
+
+
+@pytest.mark.parametrize("answers", [400, 10_000])
+def test_true_confidences_err_by_chance_as_much_as_is_said(answers: int) -> None:
+    """With p (1 - p) / n the variance of a group's accuracy; false ones err more."""
+    confidences = np.full(answers, 0.3)
+    mean, most = error_by_chance(confidences)
+    assert mean == pytest.approx(np.sqrt(2 / np.pi * 0.3 * 0.7 / (answers / 10)), rel=0.05)
+    true, false = (np.random.default_rng(3).random(answers) < share for share in (0.3, 0.45))
+    assert expected_error(group_by_size(confidences, true)) < most < 1.6 * mean
+    assert expected_error(group_by_size(confidences, false)) > most
 
 
 @pytest.mark.parametrize("right", [True, False])
@@ -115,6 +127,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         printed = said(capsys, "calibrate", folder, *files, *options)
         assert re.search(r"fitted on dev.tsv\ttemperature [\d.]+, bias -?[\d.]+, ceiling [\d.]+", printed)
         assert re.search(r"mine.tsv\texpected calibration error [\d.]+ in groups of equal size", printed)
+        assert re.search(r"by chance\t[\d.]+ were every confidence true, [\d.]+ at most", printed)
         assert "over 0.9\t" in printed
         picture = folder / f"reliability-mine.tsv{suffix}.png"
         assert picture.read_bytes().startswith(b"\x89PNG")
