@@ -81,26 +81,26 @@ class Constraints:
                         return found
             if len(listed) == self._size:
                 return found
-        ranking = self.ranking(tokens, rows.log_probs[row])
+        ranking = rows.log_probs[row] + self.offsets(tokens)
         ids = best_ids(ranking, count)
         ranked, scores = ranking[ids].tolist(), rows.log_probs[row, ids].tolist()
         return list(zip(ids.tolist(), ranked, scores, strict=True))
 
-    def offsets(self, length: int) -> Ranking | None:
-        """What is added to the log-probabilities after so many tokens, [V]; None where the tokens decide."""
-        if length < len(self._prefix) or self._lexicon or self._ngram:
-            return None
-        return self._offsets_early if length < self._min_length else self._offsets
+    def offsets(self, tokens: list[int]) -> Ranking:
+        """What is added to the log-probabilities to rank what follows `tokens`, [V]; -inf: it may not come.
 
-    def ranking(self, tokens: list[int], log_probs: npt.NDArray[np.float32]) -> Ranking:
-        """What each token is ranked by after `tokens`, [V]; -inf where it may not come."""
-        if len(tokens) < len(self._prefix):
-            return _only([self._prefix[len(tokens)]], log_probs.astype(np.float64))
-        ranking = log_probs + self._offsets
+        Not to be changed: others share it.
+        """
+        length = len(tokens)
+        if length < len(self._prefix):
+            return _only([self._prefix[length]], np.zeros(self._size))
+        offsets = self._offsets_early if length < self._min_length else self._offsets
         if self._lexicon:
-            ranking = _only(self._entries_after(tokens), ranking)
-        ranking[list(self._closed_after(tokens))] = -np.inf
-        return ranking
+            offsets = _only(self._entries_after(tokens), offsets)
+        if self._ngram and (closed := _repeating(tokens, self._ngram)):
+            offsets = offsets.copy()
+            offsets[closed] = -np.inf
+        return offsets
 
     def _closed_after(self, tokens: list[int]) -> frozenset[int]:
         closed = self._closed_early if len(tokens) < self._min_length else self._closed
@@ -130,9 +130,9 @@ def _trie(entries: Sequence[Sequence[int]]) -> Trie:
     return root
 
 
-def _only(ids: list[int], ranking: Ranking) -> Ranking:
-    kept = np.full_like(ranking, -np.inf)
-    kept[ids] = ranking[ids]
+def _only(ids: list[int], offsets: Ranking) -> Ranking:
+    kept = np.full_like(offsets, -np.inf)
+    kept[ids] = offsets[ids]
     return kept
 
 

@@ -55,7 +55,7 @@ class Single:
     @property
     def offsets(self) -> Ranking | None:
         """What is added to log-probabilities to choose the next token, [V]; None where `choose` must look."""
-        return self._constraints.offsets(self.length) if self._is_weighing else None
+        return self._constraints.offsets(self._branch.tokens) if self._is_weighing else None
 
     def advance(self, rows: Distributions) -> tuple[list[int], list[int]]:
         """As Search.advance."""
@@ -67,7 +67,7 @@ class Single:
         if not self.sampling:
             return self._constraints.best(tokens, rows, row, 2 if self._beam else 1)
         log_probs = rows.log_probs[row]
-        ranking = self._constraints.ranking(tokens, log_probs)
+        ranking = log_probs + self._constraints.offsets(tokens)
         token = draw(ranking, self.sampling, len(tokens))
         return [] if token is None else [(token, float(ranking[token]), float(log_probs[token]))]
 

@@ -25,14 +25,18 @@ WEIGHING = {
     "sampling of few": Options(9, sampling=Sampling(8), allowed=(1, 2), loop_repeats=2),
     "biases": Options(9, min_length=5, biases=((0, -3.0), (4, 2.0))),
     "allowed": Options(9, allowed=(1, 5, 9), partial_on_deadline=True),
+    "lexicon": Options(9, lexicon=pack([(1, 2, 3), (1, 2), (4,), ()]), biases=((2, -1.0),)),
+    "sampling from a lexicon": Options(9, 2, sampling=Sampling(9), lexicon=pack([(1, 2, 3), (1, 2), (4,)])),
+    "sampling without repetition": Options(9, sampling=Sampling(9), no_repeat_ngram=1),
+    "biases without repetition": Options(9, no_repeat_ngram=2, biases=((2, 3.0),)),
 }
 ALONE = {
     "plain": Options(9),
     "banned": Options(9, min_length=3, banned=(1, 2, 3, 4, 5, 6)),
     "alternatives": Options(9, alternatives=2),
     "cascade": Options(9, beam_size=3, cascade_margin=0.3, biases=((4, 2.0),)),
-    "lexicon": Options(9, sampling=Sampling(9), lexicon=pack([(1, 2, 3), (1, 2), (4,), ()])),
-    "no_repeat_ngram": Options(9, sampling=Sampling(9), no_repeat_ngram=1),
+    "prefix": Options(9, prefix=(1, 2), banned=(3,)),
+    "no_repeat_ngram": Options(9, no_repeat_ngram=1),
 }
 BEAM = Options(9, beam_size=4, n_best=2, alternatives=2)
 
@@ -104,14 +108,7 @@ def test_every_kind_beside_every_other(seed):
 
 @pytest.mark.parametrize("options", [*WEIGHING.values(), *ALONE.values()], ids=[*WEIGHING, *ALONE])
 def test_who_weighs_together(options):
-    search = begin(options, SIZE)
-    search._branch.tokens[:] = options.prefix
-    assert (search.offsets is not None) == (options in WEIGHING.values())
-
-
-def test_a_prefix_is_read_alone():
-    search = begin(WEIGHING["sampling and all else"], SIZE)
-    assert search.offsets is None
+    assert (begin(options, SIZE).offsets is not None) == (options in WEIGHING.values())
 
 
 def test_what_throws_together_is_decided_alone(monkeypatch, caplog):
