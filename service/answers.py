@@ -14,11 +14,12 @@ caller, and what is shared is never changed. One Answers a model, used on the ev
 and when a sequence ends: `land`, or `fail` for what is not to be kept, or `expire` at its deadline.
 
 A sequence has one deadline, its flight's: the leader's. A caller joins a flight that was given about as much
-time as he has, or more, at his priority or a higher one; else he starts his own. (So he loses nothing: what
-is too late in the leader's time would be in his, which starts later.) Callers with less time than the flight
-leave at their own deadline, alone. Where the flight's comes first, as it does among callers with equal
-timeouts, it expires for those whose time is up, and starts again for the others. A flight that nobody waits
-for any more is cancelled; while anybody waits it goes on, whoever led it.
+time as he has, or more, at his priority or a higher one; else he starts his own. So he never waits longer for
+it to begin; but where the leader's time ends in the middle it begins again, perhaps too late for him. Callers
+with less time than the flight leave at their own deadline, alone. Where the flight's comes first, as it does
+among callers with equal timeouts, it expires for those whose time is up, and starts again for the others, in
+the place that it had. A flight that nobody waits for any more is cancelled; while anybody waits it goes on,
+whoever led it.
 
 Streams neither lead nor join: what one of them has been sent already, a follower would have to be sent again.
 """
@@ -109,7 +110,7 @@ class Answers(Generic[A, S]):
     def __init__(
         self, cancel: Callable[[list[S]], None], max_entries: int, max_bytes: int, share: bool = True
     ) -> None:
-        self.hits = self.shared = self.misses = 0  # inputs: answer kept; flight joined; flight started
+        self.hits = self.shared = self.decoded = 0  # inputs: answer kept; flight joined; let in to be decoded
         self.listed = 0  # inputs whose answers are in a lexicon, and that never come here
         self.size_bytes = 0
         self._cancel = cancel
@@ -141,7 +142,6 @@ class Answers(Generic[A, S]):
             self.shared += 1
             caller.joined = True
         else:
-            self.misses += 1
             flight = Flight(key, caller.deadline, caller.deadline - now, caller.priority)
             caller.leads.append(flight)
             if key is not None and self._share:

@@ -146,6 +146,12 @@ class Dispatcher:
                 self._send(submissions[first:end], now)
                 first = end
 
+    def submit_again(self, submission: Submission, earlier: Submission) -> None:
+        """Starts anew what was let in before, with the time that it has waited. Raises Draining."""
+        if self._closed:
+            raise Draining("the server is draining")
+        self._send([submission], earlier.arrived)
+
     def cancel(self, submissions: Iterable[Submission]) -> None:
         """Their callers left: those that have not ended will, within a step."""
         ids: dict[_Engine, list[int]] = {}
@@ -161,12 +167,12 @@ class Dispatcher:
         for engine in self._engines:
             engine.link.send(Abort())
 
-    def _send(self, submissions: Sized[Submission], now: float) -> None:
+    def _send(self, submissions: Sized[Submission], arrived: float) -> None:
         """Sends sequences of one kind, each to the engine with the fewest rows wanted."""
         if len(self._engines) == 1:
-            self._send_to(self._engines[0], submissions, now)
+            self._send_to(self._engines[0], submissions, arrived)
             return
-        lane, more = submissions[0].express, submissions[0].options.beam_size
+        lane, more = submissions[0].express, submissions[0].options.rows
         wanted = [engine.rows[lane] for engine in self._engines]
         shares: list[list[Submission]] = [[] for _ in wanted]
         for submission in submissions:
@@ -175,19 +181,20 @@ class Dispatcher:
             shares[least].append(submission)
         for engine, share in zip(self._engines, shares, strict=True):
             if share:
-                self._send_to(engine, share, now)
+                self._send_to(engine, share, arrived)
 
-    def _send_to(self, engine: _Engine, submissions: Sized[Submission], now: float) -> None:
+    def _send_to(self, engine: _Engine, submissions: Sized[Submission], arrived: float) -> None:
         first, one = self._next_id, submissions[0]
         self._next_id += len(submissions)
         for id_, submission in enumerate(submissions, first):
-            submission.id, submission.engine, submission.arrived = id_, engine, now
+            submission.id, submission.engine, submission.arrived = id_, engine, arrived
             engine.submissions[id_] = submission
-        rows = len(submissions) * one.options.beam_size
+        rows = len(submissions) * one.options.rows
         engine.rows[one.express] += rows
         self._lanes[one.express].enter(one.priority, len(submissions), rows)
         sources = [submission.source_ids for submission in submissions]
-        engine.link.submit(Batch(first, sources, one.options, one.deadline, now, one.priority, one.streams))
+        batch = Batch(first, sources, one.options, one.deadline, arrived, one.priority, one.streams)
+        engine.link.submit(batch)
 
     def _hear(self, engine: _Engine, news: News) -> None:
         for progress in news.progress:
@@ -198,7 +205,7 @@ class Dispatcher:
         ended = []
         for end in news.ended:
             submission = engine.submissions.pop(end.id)
-            rows = submission.options.beam_size
+            rows = submission.options.rows
             engine.rows[submission.express] -= rows
             held = end.finished - end.started if end.started else 0.0
             self._lanes[submission.express].leave(submission.priority, rows, held)

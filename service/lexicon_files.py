@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 REST_SECONDS = 0.0005  # every few lines, for the event loop
 State = tuple[int, ...] | None  # tells one content of a file from the next; None: there is no file
+UNSETTLED: State = (-1,)  # of no file
 
 
 class ChangedError(BundleError):
@@ -83,7 +84,7 @@ class LexiconFiles:
                 for model in list(self._models.by_name[name].values()):
                     await self._reload(model, state)
             except ChangedError:
-                continue
+                state = UNSETTLED  # some versions may have taken it, others not
             self._settled[name] = state
 
     async def _reload(self, model: Model, state: State) -> None:

@@ -47,7 +47,8 @@ class Stop:
     def crashed(self) -> None:
         """An engine ended by itself: its model answers no call any more."""
         self.status = CRASHED
-        self.hurry()
+        self.asked.set()
+        self.hurried.set()
 
 
 async def drain(settings: Settings, server: Server, models: Models, loader: Loader, stop: Stop) -> None:

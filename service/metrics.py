@@ -79,7 +79,11 @@ class Metrics:
             "chairlift_model_info", "1 for each model.", (*MODEL, "device", "profile", "digest")
         )
         self.ready = gauge("chairlift_model_ready", "1 once the golden cases passed.", MODEL)
-        self.waiting = gauge("chairlift_sequences_waiting", "Sequences without a row.", MODEL)
+        self.waiting = gauge(
+            "chairlift_sequences_waiting",
+            "Rows wanted and not free: one a sequence, or its beam's.",
+            MODEL,
+        )
         self.rows_in_use = gauge("chairlift_rows_in_use", "Rows that hold a sequence.", MODEL)
         self.rows = gauge("chairlift_rows", "Rows in all.", MODEL)
         self.finished = counter("chairlift_sequences_finished", "By how they ended.", (*MODEL, "reason"))
@@ -192,7 +196,7 @@ class ModelMetrics:
         self._answers["lexicon"].follow(lambda: answers.listed)
         self._answers["kept"].follow(lambda: answers.hits)
         self._answers["shared"].follow(lambda: answers.shared)
-        self._answers["decoded"].follow(lambda: answers.misses)
+        self._answers["decoded"].follow(lambda: answers.decoded)
         self._answers_kept.set_function(lambda: len(answers))
 
     def observe(self, news: News, ended: list[Submission]) -> None:

@@ -125,6 +125,7 @@ class Model:
                 return
         submission = Submission(ids, options, deadline, lambda _: news.set(), priority, streams=True)
         self.dispatcher.submit([submission])
+        self.answers.decoded += 1
         sent, said = 0, ""
         try:
             ended = None
@@ -195,6 +196,7 @@ class Model:
         except ServiceError:
             self.answers.leave(caller)
             raise
+        self.answers.decoded += len(caller.leads)
         try:
             await self.answers.wait(caller)
         except TimeoutError:
@@ -246,6 +248,6 @@ class Model:
         """Starts a sequence anew for those whose own deadline is later than that of whoever led it."""
         flight.sequence = self._submission(flight, submission.source_ids, submission.options)
         try:
-            self.dispatcher.submit([flight.sequence])
-        except ServiceError as error:
+            self.dispatcher.submit_again(flight.sequence, submission)
+        except Draining as error:
             self.answers.fail(flight, error)

@@ -42,6 +42,11 @@ class Options(Struct, frozen=True, array_like=True):
     partial_on_deadline: bool = False  # at the deadline the best so far is the answer
     alignments: bool = False  # whether each token comes with what the attention looked at
 
+    @property
+    def rows(self) -> int:
+        """Rows that an input holds at first; a cascade in doubt holds those of its beam later."""
+        return 1 if self.cascade_margin > 0 else self.beam_size
+
 
 def pack(entries: Collection[tuple[int, ...]]) -> bytes:
     """A lexicon as one value, which is cheap to hash, compare and send with each of many inputs."""

@@ -1,8 +1,8 @@
 """Lets all searches of a step decide. Knows nothing of the rows that they hold, beyond their order.
 
 Many searches choose by a sum of log-probabilities and offsets: those with biases, allowed tokens, a lexicon
-or a draw. These add up, rank and draw together, since an array operation costs about the same for one as for a
-hundred. All others, and beams, decide one by one. An answer is the same in company as alone.
+or a draw. These add up, rank and draw together, since an array operation costs about the same for one as for
+a hundred. All others, and beams, decide one by one. An answer is the same in company as alone.
 """
 
 import logging

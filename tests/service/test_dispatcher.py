@@ -58,9 +58,9 @@ class Desk:
     def _crash(self):
         self.crashes += 1
 
-    def submit(self, count=1, deadline=FAR, beam_size=1, priority=0, streams=False) -> list[Submission]:
+    def submit(self, count=1, deadline=FAR, priority=0, streams=False, **options) -> list[Submission]:
         submissions = [
-            Submission([2], Options(9, beam_size=beam_size), deadline, self.told.append, priority, streams)
+            Submission([2], Options(9, **options), deadline, self.told.append, priority, streams)
             for _ in range(count)
         ]
         self.dispatcher.submit(submissions)
@@ -113,6 +113,31 @@ def test_a_beam_counts_for_all_of_its_rows():
     assert (desk.dispatcher.running, desk.dispatcher.waiting) == (4, 0)
     desk.wires[0].end(2)
     assert (desk.dispatcher.running, desk.dispatcher.waiting) == (0, 0)
+
+
+def test_a_cascade_counts_for_the_row_that_it_begins_with():
+    desk = Desk(rows=4, max_waiting=4)
+    desk.submit(3, beam_size=4, cascade_margin=0.5)
+    assert (desk.dispatcher.running, desk.dispatcher.waiting) == (3, 0)
+    desk.wires[0].end(1, held=10.0)
+    desk.submit(1, beam_size=4, cascade_margin=0.5, deadline=time.monotonic())  # there is a row
+    desk.wires[0].end(2, 3, 4)
+    assert (desk.dispatcher.running, desk.dispatcher.waiting) == (0, 0)
+
+
+def test_who_starts_again_passes_the_door_and_keeps_his_place_in_time():
+    desk = Desk(rows=1, max_waiting=0)
+    (first,) = desk.submit(1)
+    desk.wires[0].end(1, outcome=Outcome.DEADLINE)
+    desk.submit(1)
+    again = Submission([2], Options(9), FAR, desk.told.append)
+    with pytest.raises(Overloaded):
+        desk.dispatcher.submit([again])
+    desk.dispatcher.submit_again(again, first)
+    assert desk.wires[0].batches[-1].arrived == again.arrived == first.arrived
+    desk.dispatcher.abort()
+    with pytest.raises(Draining):
+        desk.dispatcher.submit_again(again, first)
 
 
 def test_the_queue_counts_sequences_however_wide():

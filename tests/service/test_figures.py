@@ -1,11 +1,16 @@
 """Cheap counters and histograms read as the library's own; answers say where they came from."""
 
+import asyncio
 import random
 
+import grpc
 import prometheus_client
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from chairlift.v1 import seq2seq_pb2 as pb
 from service.figures import Counter, Histogram
+from tests.service.conftest import GatedEngine, until
 
 BUCKETS = (0.01, 0.1, 1)
 
@@ -47,6 +52,21 @@ async def test_a_kept_answer_is_counted_and_is_the_same(start):
     }
     assert counts == {"decoded": 1, "kept": 1}
     assert service.metric("chairlift_answers_kept") == 1
+
+
+async def test_refused_inputs_are_not_decoded_and_streams_are(start):
+    engine = GatedEngine(1)
+    service = await start(engine, max_waiting=1)
+    inside = [asyncio.ensure_future(service.ask(word)) for word in ("bi", "ci")]
+    await until(lambda: service.model.dispatcher.inside == 2)
+    for _ in range(3):
+        with pytest.raises(grpc.aio.AioRpcError, match="RESOURCE_EXHAUSTED"):
+            await service.ask("di")
+    engine.open()
+    await asyncio.gather(*inside)
+    async for _ in service.stub.GenerateStream(pb.GenerateStreamRequest(input="ab")):
+        pass
+    assert service.metric("chairlift_answers_total", source="decoded") == 3
 
 
 async def test_without_a_cache_every_answer_is_decoded(start):

@@ -1,10 +1,12 @@
 """Lexicons that change while the server runs: taken whole or not at all, and nobody gets a mixture."""
 
 import asyncio
+import copy
 import os
 import shutil
 
 import pytest
+from msgspec.structs import replace
 
 from bundle.errors import BundleError
 from chairlift.v1 import seq2seq_pb2 as pb
@@ -142,6 +144,37 @@ async def test_a_file_that_changes_while_it_is_read_is_read_again(service, folde
     for _ in range(2):
         await files.look()
     assert await text_of(service) == "T3"
+
+
+async def test_a_file_that_is_taken_back_between_two_versions_is_taken_back_for_both(
+    start, folder, monkeypatch, nobody_is_held
+):
+    service = await start(CountdownEngine())
+    first = service.model
+    manifest = replace(first.manifest, version=first.manifest.version + 1)
+    second = copy.copy(first)
+    second.manifest = manifest
+    service.models.by_name["tiny"][manifest.version] = second
+    service.server._metrics.lexicon_entries.labels("tiny", str(manifest.version)).set(0)
+    files = files_of(service, folder)
+    put(folder, "abc\tT1\n")
+    await files.look()
+    real, reads = files._read, []
+
+    def read(model, state, rest):
+        reads.append(model)
+        if len(reads) == 2:  # the first has taken it
+            put(folder, "abc\tT2\n")
+        return real(model, state, rest)
+
+    monkeypatch.setattr(files, "_read", read)
+    await files.look()
+    entries = [model.lexicon_entries for model in service.models.by_name["tiny"].values()]
+    assert entries == [1, 0] and len(reads) == 2
+    (folder / "tiny.tsv").unlink()
+    for _ in range(2):
+        await files.look()
+    assert [model.lexicon_entries for model in service.models.by_name["tiny"].values()] == [0, 0]
 
 
 async def test_a_config_map_is_swapped_by_a_link(service, folder):
