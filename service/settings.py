@@ -5,18 +5,22 @@ The environment is a parameter. A flag wins over its variable; an unknown variab
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, Struct
 
+from bundle.complaints import with_what_is_allowed
 from service.errors import StartError
 
 PREFIX = "CHAIRLIFT_"
+ADDRESSES = ("listen", "http")
+ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[^:\s]+):(\d{1,5})")
+HIGHEST_PORT = 65_535
 OTHERS = frozenset({"CHAIRLIFT_SERVER"})  # read by the client's command line
-Address = Annotated[str, Meta(pattern=r"^(\[[0-9a-fA-F:]+\]|[^:\s]+):[0-9]{1,5}$")]
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
 
@@ -28,8 +32,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     default_model: str = ""
     lexicons: str = ""
     lexicon_seconds: Annotated[float, Meta(ge=0.05, le=3600)] = 2.0
-    listen: Address = "127.0.0.1:50051"
-    http: Address = "127.0.0.1:8080"
+    listen: str = "127.0.0.1:50051"
+    http: str = "127.0.0.1:8080"
     front: Literal["auto", "core", "aio"] = "auto"
     profile: Literal["", "fp32", "int8", "fp16"] = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -108,9 +112,15 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
 def _checked(name: str, key: str, value: str) -> object:
     """One value, converted from text. Raises StartError."""
     try:
-        return getattr(msgspec.convert({name: value}, Settings, strict=False), name)
+        checked = getattr(msgspec.convert({name: value}, Settings, strict=False), name)
     except msgspec.ValidationError as error:
-        raise StartError(f"{key}={value!r}: {str(error).split(' - at')[0]}") from error
+        why = with_what_is_allowed(error, Settings).removeprefix(f"{name}: ")
+        raise StartError(f"{key}={value!r}: {why}") from error
+    if name in ADDRESSES:
+        found = ADDRESS.fullmatch(value)
+        if not found or int(found[1]) > HIGHEST_PORT:
+            raise StartError(f"{key}={value!r}: HOST:PORT is wanted, with a port from 0 to {HIGHEST_PORT}")
+    return checked
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -120,9 +130,16 @@ def _parser() -> argparse.ArgumentParser:
         description="Serves the bundles of a model repository over gRPC. Each flag is also a variable: "
         "--max-rows is CHAIRLIFT_MAX_ROWS.",
     )
+    kinds = get_type_hints(Settings)
     for name, text in HELP.items():
         default = getattr(defaults, name)
-        default = str(default).lower() if isinstance(default, bool) else default
-        shown = f" (default: {default})" if default != "" else ""
-        parser.add_argument(f"--{name.replace('_', '-')}", help=text + shown, metavar="VALUE")
+        switch: dict[str, Any] = {"nargs": "?", "const": "true"} if isinstance(default, bool) else {}
+        default = str(default).lower() if switch else default
+        choices = "|".join(filter(None, get_args(kinds[name]))) if get_origin(kinds[name]) is Literal else ""
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            help=text + (f" (default: {default})" if default != "" else ""),
+            metavar="true|false" if switch else choices or "VALUE",
+            **switch,
+        )
     return parser

@@ -41,6 +41,9 @@ def main(arguments: Sequence[str]) -> int:
         return 2
 
 
+MOST_THREADS = 1024
+
+
 def _train_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m training",
@@ -73,9 +76,17 @@ def _train_parser() -> argparse.ArgumentParser:
         metavar="RUN",
         help="learn also what another run's best model expects, with its vocabularies; may be repeated",
     )
-    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: PyTorch's choice)")
+    parser.add_argument(
+        "--threads", type=_threads, metavar="N", help="CPU threads (default: PyTorch's choice)"
+    )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to compute")
     return parser
+
+
+def _threads(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 to {MOST_THREADS} is wanted")
+    return int(text)
 
 
 def _train(options: argparse.Namespace) -> int:

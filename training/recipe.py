@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from bundle.complaints import with_what_is_allowed
+
 Count = Annotated[int, Meta(ge=1)]
 Natural = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
@@ -57,7 +59,7 @@ class Files(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
 class Reverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="reverse", tag_field="kind"):
     """Random strings, each with its own reverse as the target: a task that is learnt in a minute."""
 
-    alphabet: str
+    alphabet: Annotated[str, Meta(min_length=1)]
     max_length: Count
     train: Count
     dev: Count
@@ -135,7 +137,7 @@ class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     No 16-mixed: its loss scale is one more state that decides the weights. bf16-mixed needs none.
     """
 
-    seed: Natural = 1
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 1
     epochs: Count
     patience_epochs: Count
     mean_of_epochs: Count = 1  # the best model is the one with the lowest mean dev WER of that many epochs
@@ -202,8 +204,12 @@ class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe: a name without .toml stands for one of ours."""
-    return Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    """The file of a recipe; a name without .toml stands for one of ours. Raises RecipeError."""
+    if name.endswith(".toml"):
+        return Path(name)
+    if not (path := RECIPES / f"{name}.toml").is_file():
+        raise RecipeError(f"recipe {name}: none of ours, which are {recipe_names()}; a file ends in .toml")
+    return path
 
 
 def recipe_names() -> str:
@@ -225,7 +231,18 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         return msgspec.convert(tables, Recipe)
     except msgspec.ValidationError as error:
-        raise RecipeError(f"{path}: {error}") from error
+        raise RecipeError(f"{path}: {with_what_is_allowed(error, Recipe)}") from error
+
+
+def differences(before: Recipe, now: Recipe) -> list[str]:
+    """What is set otherwise, for people."""
+    tables: tuple[dict[str, dict[str, Any]], ...] = tuple(map(msgspec.to_builtins, (before, now)))
+    return [
+        f"{table}.{key} is {tables[0][table].get(key)!r} there and {value!r} here"
+        for table, values in tables[1].items()
+        for key, value in values.items()
+        if tables[0][table].get(key) != value
+    ]
 
 
 def completed(

@@ -26,7 +26,7 @@ from training.evaluate import evaluate
 from training.model import Seq2Seq
 from training.objective import add_gradients
 from training.ranks import Ranks
-from training.recipe import Recipe
+from training.recipe import Recipe, differences
 from training.report import RunFolder
 from training.revision import code_revision
 from training.schedule import learning_rate, make_optimizer
@@ -57,6 +57,8 @@ class Trainer:
         self.folder = folder
         self.ranks = ranks or Ranks()
         on_gpu = accelerator != "cpu" and torch.cuda.is_available()
+        if accelerator == "cuda" and not on_gpu:
+            raise TrainingError("--device cuda: PyTorch finds no GPU here; cpu and auto are allowed")
         devices = [self.ranks.local_rank] if on_gpu else 1
         self.fabric = Fabric(accelerator=accelerator, devices=devices, precision=recipe.training.precision)
         torch.manual_seed(recipe.training.seed)
@@ -262,9 +264,16 @@ class Trainer:
         if before != now:
             raise TrainingError(f"{self.folder.path}: holds a run of {before} processes, not {now}")
         if found.recipe != self.recipe or found.state.get("data") != self.data:
+            others = [*differences(found.recipe, self.recipe), *self._other_data(found.state.get("data"))]
             raise TrainingError(
-                f"{self.folder.path}: holds a run of another recipe or other data; use another folder"
+                f"{self.folder.path}: holds a run of another recipe or other data ({'; '.join(others)}): use "
+                "another folder, with --from to begin where this one is"
             )
+
+    def _other_data(self, before: Any) -> list[str]:
+        return [
+            f"{name} is another file" for name, sha in self.data.items() if (before or {}).get(name) != sha
+        ]
 
 
 def _digest(network: Seq2Seq) -> str:

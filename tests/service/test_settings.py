@@ -21,6 +21,11 @@ def test_a_flag_wins_over_its_variable():
     assert (settings.max_rows, settings.device, settings.reflection) == (32, "cpu", True)
 
 
+def test_a_switch_may_stand_alone():
+    settings = read_settings(["--reflection", "--tf32", "--kernels", "false"], {})
+    assert (settings.reflection, settings.tf32, settings.kernels) == (True, True, False)
+
+
 def test_every_setting_has_a_help_text():
     assert set(HELP) == set(Settings.__struct_fields__)
 
@@ -32,7 +37,21 @@ def test_every_setting_has_a_help_text():
         (["--max-rows", "0"], {}, "--max-rows='0'"),
         (["--max-rows", "1"], {}, "--max-rows='1'"),
         (["--engines", "0"], {}, "--engines='0'"),
-        (["--profile", "fp64"], {}, "--profile='fp64'"),
+        (
+            ["--profile", "fp64"],
+            {},
+            "--profile='fp64': Invalid enum value 'fp64'; allowed are fp16, fp32, int8",
+        ),
+        (
+            ["--reflection", "yes"],
+            {},
+            "--reflection='yes': Expected `bool`, got `str`; allowed are true and false",
+        ),
+        (
+            ["--http", "127.0.0.1:65536"],
+            {},
+            "--http='127.0.0.1:65536': HOST:PORT is wanted, with a port from 0 to 65535",
+        ),
         (["--answer-cache", "-1"], {}, "--answer-cache='-1'"),
         (["--device", "tpu"], {}, "--device='tpu'"),
         (["--listen", "here"], {}, "--listen='here'"),
@@ -41,7 +60,7 @@ def test_every_setting_has_a_help_text():
         ([], {"CHAIRLIFT_MAX_ROW": "8"}, "CHAIRLIFT_MAX_ROW: no such setting"),
     ],
     ids=[
-        *("word", "zero", "one-row", "no-engine", "profile", "cache"),
+        *("word", "zero", "one-row", "no-engine", "profile", "switch", "port", "cache"),
         *("device", "address", "nan", "negative", "typo"),
     ],
 )

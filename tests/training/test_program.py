@@ -76,10 +76,34 @@ def test_another_recipe_in_the_same_folder_is_refused_and_changes_nothing(
     trained: Path, tiny_recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = contents(trained)
-    for change in ("model.dropout=0.1", "data.train=200"):
+    for change, named in (
+        ("model.dropout=0.1", "model.dropout is 0.2 there and 0.1 here"),
+        ("data.train=200", "; train is another file"),
+    ):
         assert main(command(tiny_recipe, trained, "--set", change)) == 2
-        assert "holds a run of another recipe or other data" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "holds a run of another recipe or other data (" in said and named in said
     assert contents(trained) == before
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [
+        ("--threads", "-1", "from 1 to 1024"),
+        ("--threads", "0", "from 1 to 1024"),
+        ("--device", "cuda", "no GPU"),
+    ],
+)
+def test_what_this_machine_has_not_is_refused(
+    tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch, option, value, reason
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    arguments = command(tiny_recipe, tmp_path, option, value)
+    try:
+        status = main(arguments)
+    except SystemExit as error:
+        status = error.code
+    assert status == 2 and reason in capsys.readouterr().err
 
 
 def test_a_second_trainer_is_refused(
@@ -193,8 +217,12 @@ def test_evaluate_makes_no_folder_of_a_name_mistyped(
     ("change", "reason"),
     [
         ("training.epochs=0", "Expected `int` >= 1"),
-        ("training.epoch=1", "unknown field `epoch`"),
-        ("training.precision=16-mixed", "Invalid enum value '16-mixed'"),
+        ("training.epoch=1", "training: .*unknown field `epoch`; allowed are seed, epochs, "),
+        ("training.precision=16-mixed", "'16-mixed'; allowed are 32-true, bf16-mixed"),
+        ("model.cell=LSTM", "model.cell: .*'LSTM'; allowed are gru, lstm, "),
+        ("model.bidirectional=1", "model.bidirectional: .*; allowed are true and false"),
+        ("training.seed=99999999999999999999", "training.seed: "),
+        ('data.alphabet=""', "data.alphabet: "),
         ("model.hidden_size=7", "must be even"),
         ("nothing.here=1", "expected table.key=value"),
         ("training.epochs", "expected table.key=value"),
@@ -218,4 +246,6 @@ def test_our_recipes_are_good_and_go_by_their_names(capsys: pytest.CaptureFixtur
     for path in (Path(__file__).parents[2] / "training" / "recipes").glob("*.toml"):
         assert load_recipe(path).card.title
     assert main(["nothing-of-ours"]) == 2
-    assert "recipes/nothing-of-ours.toml" in capsys.readouterr().err
+    assert "nothing-of-ours: none of ours, which are g2p-en, g2p-en-tiny, names-ar-en, reverse" in (
+        capsys.readouterr().err
+    )
