@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import cast
 
+from chairlift import decoding
 from chairlift.decoding import Decoding
 
 MAX_COUNT = 2**31 - 1
 MAX_SEED = 2**64 - 1
 MAX_TIMEOUT_SECONDS = 86_400
+MOST_PRIORITY = 10
+HIGHEST_PORT = 65_535
 
 
 def parse(arguments: list[str], server: str) -> argparse.Namespace:
@@ -30,7 +34,7 @@ def parse(arguments: list[str], server: str) -> argparse.Namespace:
         parser.error("- stands alone: it reads every input from standard input")
     if not 0 < options.timeout <= MAX_TIMEOUT_SECONDS:
         parser.error(f"--timeout: more than 0 and at most {MAX_TIMEOUT_SECONDS} seconds are wanted")
-    options.decoding = _decoding(options)
+    options.decoding = _decoding(options, parser)
     if options.score and (options.decoding or options.stream):
         parser.error("--score takes no options of decoding: its targets leave nothing to decide")
     if options.confidence and (options.score or options.stream or options.json):
@@ -61,11 +65,15 @@ def _add_calls(parser: argparse.ArgumentParser, server: str) -> None:
     add("--confidence", action="store_true", help="a third column: the probability that the answer is right")
     add("--json", action="store_true", help="print one JSON object a line")
     add(
-        "--server", default=server, metavar="HOST:PORT", help="%(default)s; CHAIRLIFT_SERVER sets the default"
+        "--server",
+        type=_server,
+        default=server,
+        metavar="HOST:PORT",
+        help="%(default)s; CHAIRLIFT_SERVER sets the default",
     )
     add("--model", default="", metavar="NAME", help="default: the server's default model")
     add("--version", type=_count, default=0, metavar="N", help="default: the highest that is ready")
-    add("--priority", type=int, default=0, metavar="N", help="-10 to 10; more is decoded first")
+    add("--priority", type=_priority, default=0, metavar="N", help="-10 to 10; more is decoded first")
     add("--timeout", type=float, default=10.0, metavar="SECONDS", help="of one call; default: %(default)s")
 
 
@@ -114,17 +122,45 @@ def _add_decoding(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _decoding(options: argparse.Namespace) -> Decoding:
+def _decoding(options: argparse.Namespace, parser: argparse.ArgumentParser) -> Decoding:
     given = {name: getattr(options, name) for name in Decoding.__annotations__}
     if given["biases"]:
         given["biases"] = dict(given["biases"])
+        if len(given["biases"]) < len(options.biases):
+            parser.error("--bias: one a token is wanted")
     chosen = {name: value for name, value in given.items() if value is not None and value is not False}
+    try:
+        decoding.message(cast(Decoding, chosen))
+    except ValueError as error:
+        parser.error(str(error))
     return cast(Decoding, chosen)
 
 
 def _count(text: str) -> int:
     """A number that the wire can hold."""
     return _whole(text, MAX_COUNT)
+
+
+def _priority(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = MOST_PRIORITY + 1
+    if abs(number) > MOST_PRIORITY:
+        raise argparse.ArgumentTypeError(f"a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY} is wanted")
+    return number
+
+
+def _server(text: str) -> str:
+    """HOST:PORT, or a name with a scheme of gRPC's, such as dns:///chairlift:50051 or unix:/run/chairlift."""
+    if re.match(r"https?:", text):
+        raise argparse.ArgumentTypeError("HOST:PORT is wanted, without http://")
+    host, found, port = text.rpartition(":")
+    if re.match(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds):", text):
+        return text
+    if not host or not found or not port.isdecimal() or not 1 <= int(port) <= HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"HOST:PORT is wanted, with a port from 1 to {HIGHEST_PORT}")
+    return text
 
 
 def _seed(text: str) -> int:
@@ -148,7 +184,7 @@ def _bias(text: str) -> tuple[str, float]:
 def _lines(path: str) -> list[str]:
     """The lines of a text file, blank ones left out."""
     try:
-        text = Path(path).read_text("utf-8")
+        text = Path(path).read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise argparse.ArgumentTypeError(f"cannot be read: {error}") from error
     return [line for line in text.splitlines() if line.strip()]

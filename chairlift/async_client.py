@@ -58,6 +58,7 @@ class AsyncClient:
         """As `Client.generate`."""
         request = wire.generate_request(inputs, wire.selector(model, version), priority, options)
         try:
+            wire.refuse_large(request)
             with translated():
                 response: pb.GenerateResponse = await self._stub.Generate(request, timeout=timeout_seconds)
         except InvalidRequest as error:
@@ -76,6 +77,7 @@ class AsyncClient:
     ) -> AsyncGenerator[TokenChunk | Generation, None]:
         """As `Client.stream`. Inside `contextlib.aclosing`, leaving the loop early hangs up at once."""
         request = wire.stream_request(text, wire.selector(model, version), priority, options)
+        wire.refuse_large(request)
         reader = wire.StreamReader()
         with translated():
             call = self._stub.GenerateStream(request, timeout=timeout_seconds)
@@ -99,6 +101,7 @@ class AsyncClient:
         """As `Client.score`."""
         request = wire.score_request(inputs, targets, wire.selector(model, version), priority)
         try:
+            wire.refuse_large(request)
             with translated():
                 response: pb.ScoreResponse = await self._stub.Score(request, timeout=timeout_seconds)
         except InvalidRequest as error:

@@ -24,6 +24,7 @@ class Client:
     Connects with the first call; close it, or use it as a context manager. With `credentials`, such as
     `grpc.ssl_channel_credentials()`, it speaks TLS. Every method raises `ChairliftError` when the call fails,
     after up to three attempts where trying again makes sense, and never later than `timeout_seconds`.
+    Arguments that contradict each other, text that UTF-8 cannot hold and a closed client raise ValueError.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Client:
         """
         request = wire.generate_request(inputs, wire.selector(model, version), priority, options)
         try:
+            wire.refuse_large(request)
             with translated():
                 response: pb.GenerateResponse = self._stub.Generate(request, timeout=timeout_seconds)
         except InvalidRequest as error:
@@ -87,6 +89,7 @@ class Client:
         server. A stream is tried again only while nothing of it has arrived.
         """
         request = wire.stream_request(text, wire.selector(model, version), priority, options)
+        wire.refuse_large(request)
         reader = wire.StreamReader()
         with translated():
             call = self._stub.GenerateStream(request, timeout=timeout_seconds)
@@ -113,6 +116,7 @@ class Client:
         """
         request = wire.score_request(inputs, targets, wire.selector(model, version), priority)
         try:
+            wire.refuse_large(request)
             with translated():
                 response: pb.ScoreResponse = self._stub.Score(request, timeout=timeout_seconds)
         except InvalidRequest as error:

@@ -8,6 +8,8 @@ from typing import TypedDict
 from chairlift.v1 import seq2seq_pb2 as pb
 
 SAMPLING = ("seed", "temperature", "top_k", "top_p")
+NOT_ZERO = ("temperature", "top_p")  # on the wire, 0 is the default, which is 1
+NOT_EMPTY = ("lexicon", "allowed_tokens")  # on the wire, none is any
 
 
 class Decoding(TypedDict, total=False):
@@ -65,14 +67,24 @@ class Decoding(TypedDict, total=False):
 def message(options: Decoding) -> pb.DecodingOptions:
     """The wire's message. Raises TypeError for an option that there is not, or a value of the wrong type.
 
-    Raises ValueError for numbers that the wire cannot hold.
+    Raises ValueError for values that contradict each other, or that the wire cannot hold.
     """
     if unknown := options.keys() - Decoding.__annotations__.keys():
         raise TypeError(f"no such option: {', '.join(sorted(unknown))}")
+    for name in NOT_EMPTY:
+        if name in options and not options[name]:  # type: ignore[literal-required]
+            raise ValueError(f"{name}: empty, so that nothing may come; leave it out where anything may")
+    for name in NOT_ZERO:
+        if options.get(name) == 0:
+            raise ValueError(f"{name}: 0; more is wanted, and greedy decoding where there is no sampling")
     fields = dict(options)
     sampling = {name: fields.pop(name) for name in SAMPLING if name in fields}
+    if sampling and options.get("sample") is False:
+        raise ValueError(f"sample: False, with {', '.join(sampling)}")
     if fields.pop("sample", False) or sampling:
         fields["sampling"] = sampling
     if "biases" in options:
+        if not isinstance(options["biases"], Mapping):
+            raise TypeError("biases: a mapping of tokens to numbers is wanted")
         fields["biases"] = [{"token": token, "bias": bias} for token, bias in options["biases"].items()]
     return pb.DecodingOptions(**fields)  # type: ignore[arg-type]

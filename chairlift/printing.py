@@ -18,7 +18,7 @@ def print_answer(
 ) -> None:
     """One line a hypothesis or target; a bad input's goes to standard error, and with JSON to both."""
     if isinstance(answer, InputError):
-        complain(f"{_shortened(text)}: {answer.message.removeprefix(answer.field + ': ')}")
+        complain(f"{_shortened(text)}: {answer.message}")
         if as_json:
             shown = text.encode(errors="replace").decode()
             _print_json({"input": shown, "error": dataclasses.asdict(answer)})
@@ -28,9 +28,7 @@ def print_answer(
         print(f"{text}\t{answer.score:.4f}")
     else:
         for hypothesis in answer.hypotheses:
-            sure = f"\t{_confidence(hypothesis)}" if confidence else ""
-            print(f"{text}\t{hypothesis.text}{sure}{_mark(answer)}")
-            print_alignments(text, answer.source_length, hypothesis)
+            _print_hypothesis(text, hypothesis, answer, confidence)
 
 
 class GrowingLine:
@@ -64,7 +62,19 @@ class GrowingLine:
         if self._open:
             print(_mark(self._answer), flush=True)
         if self._answer:
-            print_alignments(self._text, self._answer.source_length, self._answer.hypotheses[0])
+            best, *others = self._answer.hypotheses
+            print_alignments(self._text, self._answer.source_length, best)
+            for hypothesis in others:
+                _print_hypothesis(self._text, hypothesis, self._answer)
+            sys.stdout.flush()
+
+
+def _print_hypothesis(
+    text: str, hypothesis: Hypothesis, answer: Generation, confidence: bool = False
+) -> None:
+    sure = f"\t{_confidence(hypothesis)}" if confidence else ""
+    print(f"{text}\t{hypothesis.text}{sure}{_mark(answer)}")
+    print_alignments(text, answer.source_length, hypothesis)
 
 
 def print_alignments(text: str, source_length: int, hypothesis: Hypothesis) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 CALL_SIZE = 64  # inputs a call
+CALL_CHARACTERS = 128 * 1024  # so that no call is too large because of its neighbours
 BLOCK_SIZE = 64 * 1024  # bytes a read
 MAX_LINE_SIZE = 1024 * 1024  # bytes; no model takes inputs of that size
 
@@ -17,20 +19,32 @@ class LineTooLong(Exception):
 
 
 async def words(inputs: Sequence[str]) -> AsyncIterator[list[str]]:
-    """The inputs in groups of at most CALL_SIZE."""
-    for start in range(0, len(inputs), CALL_SIZE):
-        yield list(inputs[start : start + CALL_SIZE])
+    """The inputs in groups of at most CALL_SIZE, and of CALL_CHARACTERS but for a long one alone."""
+    group: list[str] = []
+    characters = 0
+    for text in inputs:
+        if group and (len(group) == CALL_SIZE or characters + len(text) > CALL_CHARACTERS):
+            yield group
+            group, characters = [], 0
+        group.append(text)
+        characters += len(text)
+    if group:
+        yield group
 
 
 async def lines(descriptor: int) -> AsyncIterator[list[str]]:
     """The lines of a file or pipe in groups of at most CALL_SIZE, each group as soon as its lines are there.
 
-    Blank lines are left out, and line endings cut off. Bytes that are not UTF-8 become lone surrogates. Holds
-    one block and one line at most; raises LineTooLong rather than hold a line without end.
+    Blank lines are left out, and line endings and a byte order mark cut off. Bytes that are not UTF-8 become
+    lone surrogates. Holds one block and one line at most; raises LineTooLong rather than hold a line without
+    end.
     """
-    rest = b""
+    rest, at_start = b"", True
     while block := await _read(descriptor):
-        *complete, rest = (rest + block).split(b"\n")
+        rest += block
+        if at_start and not codecs.BOM_UTF8.startswith(rest):
+            rest, at_start = rest.removeprefix(codecs.BOM_UTF8), False
+        *complete, rest = rest.split(b"\n")
         if len(rest) > MAX_LINE_SIZE:
             raise LineTooLong(f"a line of more than {MAX_LINE_SIZE} bytes; one input a line is wanted")
         async for group in words(_texts(complete)):

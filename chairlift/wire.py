@@ -12,7 +12,7 @@ import grpc
 from chairlift import decoding
 from chairlift.decoding import Decoding
 from chairlift.description_wire import reference
-from chairlift.errors import InvalidRequest, broken_contract
+from chairlift.errors import FieldViolation, InvalidRequest, broken_contract
 from chairlift.results import (
     Alternatives,
     AnswerSource,
@@ -37,6 +37,7 @@ ANSWER_SOURCES = {
     pb.ANSWER_SOURCE_MODEL: AnswerSource.MODEL,
     pb.ANSWER_SOURCE_LEXICON: AnswerSource.LEXICON,
 }
+MAX_REQUEST_BYTES = 1 << 20  # of one message to a server
 CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
@@ -63,6 +64,17 @@ def score_request(
 ) -> pb.ScoreRequest:
     """The message for one pair or many. Raises ValueError for text that UTF-8 cannot hold."""
     return pb.ScoreRequest(model=model, inputs=_listed(inputs), targets=_listed(targets), priority=priority)
+
+
+def refuse_large(request: pb.GenerateRequest | pb.GenerateStreamRequest | pb.ScoreRequest) -> None:
+    """Raises InvalidRequest for what no server takes, and would refuse as if it were over capacity."""
+    if (size := request.ByteSize()) > MAX_REQUEST_BYTES:
+        field = "input"
+        if not isinstance(request, pb.GenerateStreamRequest):
+            field = "inputs[0]" if len(request.inputs) == 1 else "inputs"
+        reason = f"the request has {size} bytes; {MAX_REQUEST_BYTES} are allowed"
+        violation = FieldViolation(field, reason)
+        raise InvalidRequest(f"{field}: {reason}", grpc.StatusCode.INVALID_ARGUMENT, (violation,))
 
 
 def _listed(texts: str | Sequence[str]) -> Sequence[str]:
@@ -164,7 +176,9 @@ def _score_result(message: pb.ScoreResult, model: ModelReference) -> TargetScore
 
 
 def _error(message: pb.Error) -> InputError:
-    return InputError(CODE_NAMES.get(message.code, str(message.code)), message.message, message.field)
+    """`message` without the field that it begins with, as where an only input is bad."""
+    said = message.message.removeprefix(f"{message.field}: ")
+    return InputError(CODE_NAMES.get(message.code, str(message.code)), said, message.field)
 
 
 def _generation(message: pb.Generation, model: ModelReference) -> Generation:

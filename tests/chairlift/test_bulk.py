@@ -132,6 +132,12 @@ async def test_lines_are_cut_into_groups_and_blank_ones_left_out(tmp_path):
     assert source.count(path) == 104
 
 
+async def test_long_inputs_are_cut_into_groups_by_their_length(monkeypatch):
+    monkeypatch.setattr(source, "CALL_CHARACTERS", 5)
+    groups = [group async for group in source.words(["ab", "cd", "e", "f", "longer", "g"])]
+    assert groups == [["ab", "cd", "e"], ["f"], ["longer"], ["g"]]
+
+
 async def test_lines_of_a_pipe_come_as_soon_as_they_are_there():
     reading, writing = os.pipe()
     groups = source.lines(reading)

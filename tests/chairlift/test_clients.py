@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 import chairlift
-from chairlift import AsyncClient, Client, FinishReason, Generation, InputError, TokenChunk
+from chairlift import AsyncClient, Client, FinishReason, Generation, InputError, TokenChunk, wire
 
 
 def test_one_input(client):
@@ -24,7 +24,7 @@ def test_one_input(client):
 def test_many_inputs_come_back_in_order_and_a_bad_one_harms_no_other(client):
     first, bad, last = client.generate(["ab", "BAD", "cd"])
     assert (first.text, last.text) == ("b a", "d c")
-    assert bad == InputError("INVALID_ARGUMENT", "inputs[1]: bad", "inputs[1]")
+    assert bad == InputError("INVALID_ARGUMENT", "bad", "inputs[1]")
 
 
 def test_only_input_that_is_bad_is_a_value_in_a_sequence_and_an_error_as_a_string(client):
@@ -109,6 +109,21 @@ def test_credentials_make_it_speak_tls(server):
 def test_answer_with_too_few_results_is_the_servers_fault(client):
     with pytest.raises(chairlift.ServerError, match="1 results for 2 inputs"):
         client.generate(["SHORT", "snow"])
+
+
+def test_what_no_server_takes_is_not_sent(client, server):
+    """A server would refuse it as if it were full, and it would be sent again."""
+    long = "x" * wire.MAX_REQUEST_BYTES
+    [error] = client.generate([long])
+    assert error.field == "inputs[0]" and "bytes; 1048576 are allowed" in error.message
+    for inputs in (long, [long, "snow"]):
+        with pytest.raises(chairlift.InvalidRequest, match="1048576 are allowed"):
+            client.generate(inputs)
+    with pytest.raises(chairlift.InvalidRequest, match="input: the request has"):
+        list(client.stream(long))
+    [error] = client.score([long], ["w"])
+    assert error.field == "inputs[0]"
+    assert not server.servicer.calls
 
 
 def test_text_that_utf8_cannot_hold_is_not_sent(client, server):

@@ -149,6 +149,15 @@ def test_server_that_cannot_be_reached():
         ["--score", "--beam", "3", "snow"],
         ["--score", "--stream", "snow"],
         ["--alternatives", "3", "snow"],
+        ["--temperature", "0", "snow"],
+        ["--top-p", "0", "snow"],
+        ["--priority", "11", "snow"],
+        ["--priority", "99999999999", "snow"],
+        ["--bias", "w=1", "--bias", "w=2", "snow"],
+        ["--lexicon", "/dev/null", "snow"],
+        ["--server", "http://127.0.0.1:9", "snow"],
+        ["--server", "127.0.0.1", "snow"],
+        ["--server", "127.0.0.1:99999", "snow"],
     ],
 )
 def test_wrong_usage(arguments):
@@ -195,13 +204,37 @@ def test_json(server):
     assert status == 1
     assert (answer["input"], answer["text"], answer["token_ids"], answer["score"]) == ("é", "é", [233], -0.5)
     assert (answer["finish_reason"], answer["model"]["version"]) == ("eos", 3)
-    error = {"code": "INVALID_ARGUMENT", "message": "inputs[1]: bad", "field": "inputs[1]"}
+    error = {"code": "INVALID_ARGUMENT", "message": "bad", "field": "inputs[1]"}
     assert bad == {"input": "BAD", "error": error}
 
 
 def test_stream(server):
     status, out, errors = run(server.address, "--stream", "snow", "BAD", "ab")
     assert (status, out, errors) == (1, "snow\tw o n s\nab\tb a\n", "chairlift: 'BAD': bad\n")
+
+
+def test_stream_shows_every_hypothesis(server):
+    assert run(server.address, "--stream", "--n-best", "2", "ab") == (0, "ab\tb a\nab\tb\n", "")
+
+
+def test_byte_order_marks_are_no_input(server, tmp_path):
+    mark, lexicon = b"\xef\xbb\xbf", tmp_path / "lexicon.txt"
+    assert (
+        run(server.address, "-", feed=mark + b"ab\n" + mark + b"cd\n")[1] == "ab\tb a\n\ufeffcd\td c \ufeff\n"
+    )
+    lexicon.write_bytes(mark + b"b a\n")
+    assert run(server.address, "--lexicon", str(lexicon), "ab")[0] == 0
+    assert list(server.servicer.request.options.lexicon) == ["b a"]
+
+
+def test_a_long_input_harms_no_other(server):
+    status, out, errors = run(server.address, "-", feed=b"ab\n" + b"x" * 1048570 + b"\ncd\n")
+    assert (status, out) == (1, "ab\tb a\ncd\td c\n")
+    assert "1048576 are allowed" in errors and errors.count("\n") == 1
+
+
+def test_servers_may_be_named_with_a_scheme(server):
+    assert run(server.address, "--server", f"ipv4:{server.address}", "ab")[0] == 0
 
 
 def test_stream_shows_tokens_before_the_end(server):

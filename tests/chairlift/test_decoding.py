@@ -93,7 +93,7 @@ def test_scores_of_targets(client, server):
     first, bad = client.score(["snow?", "ab"], ["w o", "BAD"], priority=2)
     model = chairlift.ModelReference("backwards", 3, "ab" * 32)
     assert first == chairlift.TargetScore(-1.5, (ord("w"), ord("o")), (-0.5,) * 3, 5, 1, model)
-    assert bad == InputError("INVALID_ARGUMENT", "targets[1]: bad", "targets[1]")
+    assert bad == InputError("INVALID_ARGUMENT", "bad", "targets[1]")
     assert server.servicer.request.priority == 2
     assert client.score("ab", "b a")[0].score == -1.5
 

@@ -62,6 +62,27 @@ def test_sampling_is_asked_for_by_any_of_its_fields():
     assert decoding.message({"top_p": 0.5}).sampling.top_p == 0.5
 
 
+@pytest.mark.parametrize(
+    ("options", "error", "named"),
+    [
+        (
+            {"sample": False, "temperature": 1.5, "seed": 1},
+            ValueError,
+            "sample: False, with seed, temperature",
+        ),
+        ({"temperature": 0}, ValueError, "temperature: 0"),
+        ({"top_p": 0.0, "sample": True}, ValueError, "top_p: 0"),
+        ({"lexicon": []}, ValueError, "lexicon: empty"),
+        ({"allowed_tokens": ()}, ValueError, "allowed_tokens: empty"),
+        ({"biases": [("w", 1.0)]}, TypeError, "biases: a mapping"),
+        ({"colour": 1}, TypeError, "no such option: colour"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, error, named):
+    with pytest.raises(error, match=named):
+        decoding.message(options)
+
+
 def test_card_is_read_field_by_field():
     source = pb.DataSource(name="n", licence="l", split="s", examples=4, sha256="h")
     score = pb.Score(dataset="d", metric="m", value=0.5, sources=6, decoding="greedy")
