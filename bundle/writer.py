@@ -13,7 +13,7 @@ from bundle.errors import BundleError
 from bundle.manifest import MANIFEST, FileEntry, Manifest, encode_manifest
 from bundle.reader import assemble
 
-__all__ = ["publish"]
+__all__ = ["publish", "refuse_existing"]
 
 
 def publish(repository: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
@@ -38,7 +38,7 @@ def publish(repository: Path, manifest: Manifest, files: Mapping[str, bytes]) ->
 
     parent = repository / manifest.name
     final = parent / str(manifest.version)
-    _refuse_existing(final)
+    refuse_existing(final)
     parent.mkdir(parents=True, exist_ok=True)
     partial = parent / f".{manifest.version}.{secrets.token_hex(8)}.partial"
     partial.mkdir()
@@ -48,7 +48,7 @@ def publish(repository: Path, manifest: Manifest, files: Mapping[str, bytes]) ->
         _write(partial / MANIFEST, manifest_bytes)
         _flush_folder(partial)
         # A rename would replace an empty folder in silence; a full one, it refuses by itself.
-        _refuse_existing(final)
+        refuse_existing(final)
         partial.rename(final)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -58,7 +58,8 @@ def publish(repository: Path, manifest: Manifest, files: Mapping[str, bytes]) ->
     return final
 
 
-def _refuse_existing(final: Path) -> None:
+def refuse_existing(final: Path) -> None:
+    """Raises BundleError where a bundle's folder is there already."""
     if os.path.lexists(final):
         raise BundleError(f"{final.parent.name}/{final.name}: exists already; a new version is allowed")
 

@@ -16,8 +16,8 @@ from bundle.golden import encode_golden
 from bundle.lexicon import read_lexicon
 from bundle.manifest import LEXICON, MANIFEST, Architecture, Limits, Manifest, Vocabulary
 from bundle.text import SourceText, TargetText
-from bundle.values import MOST_BEAM
-from bundle.writer import publish
+from bundle.values import MOST_BEAM, Name
+from bundle.writer import publish, refuse_existing
 from export.calibration import fit_calibration
 from export.card import make_card, with_calibration
 from export.cascade import fit_cascade, score_cascade
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     torch.set_num_threads(1)  # most batches here are too small to share
     try:
+        refuse_existing(options.to / options.name / str(options.version))  # before the proof, which is long
         given = options.samples.read_text(encoding="utf-8").splitlines() if options.samples else []
         checkpoint = load_checkpoint(options.run / "best.safetensors")
         folder, worst = export(checkpoint, options, given)
@@ -67,8 +68,8 @@ def _parser() -> argparse.ArgumentParser:
         description="Exports the best model of a run as a bundle, once parity is proved.",
     )
     parser.add_argument("run", type=Path, help="a run folder of python -m training")
-    parser.add_argument("--name", required=True, help="name of the model")
-    parser.add_argument("--version", type=int, required=True, help="version of the model, from 1")
+    parser.add_argument("--name", type=_name, required=True, help="name of the model")
+    parser.add_argument("--version", type=_version, required=True, help="version of the model, from 1")
     parser.add_argument("--to", type=Path, default=Path("models"), help="model repository (default: models)")
     parser.add_argument(
         "--profiles",
@@ -102,6 +103,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--samples", type=Path, help="texts, one a line, to prove parity on too")
     return parser
+
+
+def _name(text: str) -> str:
+    try:
+        return msgspec.convert(text, Name)
+    except msgspec.ValidationError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: a to z, 0 to 9, '.', '_' and '-' are allowed, 64 at most, a letter or a digit first"
+        ) from None
+
+
+def _version(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 is wanted")
+    return int(text)
 
 
 def _profiles(text: str) -> tuple[str, ...]:

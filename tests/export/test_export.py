@@ -81,10 +81,28 @@ def test_missing_file_is_named(
 
 
 def test_version_is_never_overwritten(
-    tiny_run: Path, tiny_models: Path, capsys: pytest.CaptureFixture[str]
+    tiny_run: Path, tiny_models: Path, monkeypatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("export.__main__.export", lambda *_: pytest.fail("nothing is to be proved"))
     assert main(arguments(tiny_run, tiny_models)) == 2
     assert "tiny/1: exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--name", "A/b", "'A/b': a to z"),
+        ("--name", "x" * 65, "64 at most"),
+        ("--version", "0", "from 1 is wanted"),
+        ("--version", "one", "from 1 is wanted"),
+    ],
+)
+def test_a_wrong_name_is_refused_at_once(
+    option: str, value: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([*arguments(tmp_path, tmp_path / "models"), option, value])
+    assert said in capsys.readouterr().err
 
 
 def test_profiles_are_chosen_and_the_first_is_the_default(tiny_run: Path, tmp_path: Path) -> None:
