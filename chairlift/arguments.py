@@ -35,6 +35,9 @@ def parse(arguments: list[str], server: str) -> argparse.Namespace:
     if not 0 < options.timeout <= MAX_TIMEOUT_SECONDS:
         parser.error(f"--timeout: more than 0 and at most {MAX_TIMEOUT_SECONDS} seconds are wanted")
     options.decoding = _decoding(options, parser)
+    asks = options.decoding, options.score, options.stream, options.confidence, options.model, options.version
+    if options.list and any(asks):
+        parser.error("--list shows every model; of the other options it takes --json, --server and --timeout")
     if options.score and (options.decoding or options.stream):
         parser.error("--score takes no options of decoding: its targets leave nothing to decide")
     if options.confidence and (options.score or options.stream or options.json):

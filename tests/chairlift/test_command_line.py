@@ -139,6 +139,8 @@ def test_server_that_cannot_be_reached():
         [],
         ["-", "snow"],
         ["--list", "snow"],
+        ["--list", "--model", "backwards"],
+        ["--list", "--beam", "5"],
         ["--file", "x", "snow"],
         ["--timeout", "0", "snow"],
         ["--version", "-1", "snow"],
