@@ -158,10 +158,10 @@ def _server(text: str) -> str:
     """HOST:PORT, or a name with a scheme of gRPC's, such as dns:///chairlift:50051 or unix:/run/chairlift."""
     if re.match(r"https?:", text):
         raise argparse.ArgumentTypeError("HOST:PORT is wanted, without http://")
-    host, found, port = text.rpartition(":")
     if re.match(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds):", text):
         return text
-    if not host or not found or not port.isdecimal() or not 1 <= int(port) <= HIGHEST_PORT:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or not 1 <= int(port) <= HIGHEST_PORT:
         raise argparse.ArgumentTypeError(f"HOST:PORT is wanted, with a port from 1 to {HIGHEST_PORT}")
     return text
 

@@ -14,14 +14,7 @@ import numpy as np
 from export.arithmetic import Float32
 from export.gates import Weights, operator_order, operator_peephole, weights_of
 from export.int8 import quantise
-from export.layers import (
-    Encoded,
-    add_operator,
-    biases,
-    join_directions,
-    join_outputs,
-    look_up,
-)
+from export.layers import Encoded, add_operator, biases, join_directions, join_outputs, look_up
 from export.onnx_graph import GraphBuilder
 from export.saturation import OPEN, largest
 from training.model import Encoder

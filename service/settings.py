@@ -67,7 +67,7 @@ HELP = {
     "single_flight": "whether equal inputs that are inside at the same time are decoded once",
     "answer_cache": "finished answers that are kept for equal inputs; 0: none",
     "device": "where to decode; auto falls back from CUDA to the CPU, cuda refuses to",
-    "tf32": "whether a GPU may multiply the profile fp32 in TF32: faster, and about as exact as fp16",
+    "tf32": "whether a GPU may multiply float32 in TF32: faster, and about as exact as fp16",
     "kernels": "whether compiled kernels decode what they suit; else ONNX Runtime decodes everything",
     "threads": "threads of one encoder or decoder run",
     "max_rows": "sequences that are decoded together",
