@@ -36,7 +36,10 @@ from training.vocabulary import rebuild_texts
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status: 0, or 2 when nothing was published."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.train and not (options.dev and options.score):
+        parser.error("--train: says what confidence is fitted for, which needs --dev and --score")
     torch.set_num_threads(1)  # most batches here are too small to share
     try:
         refuse_existing(options.to / options.name / str(options.version))  # before the proof, which is long
@@ -87,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="pairs to fit a cascade on, a margin below which a beam decodes anew; with --score, to fit the "
         "answers' confidence on too, which --score then measures",
+    )
+    parser.add_argument(
+        "--train",
+        type=Path,
+        help="pairs that those of --dev stand for: sources with several targets count in the fit as if there "
+        "were as many of them as here",
     )
     parser.add_argument(
         "--cascade-beam",
@@ -213,7 +222,7 @@ def _fit_calibration(
     """The default profile's, where there are pairs to fit it and others to measure it on; says what it is."""
     if not options.dev or not options.score:
         return None
-    found = fit_calibration(exported, checkpoint, options.dev, options.score)
+    found = fit_calibration(exported, checkpoint, options.dev, options.score, options.train)
     if not found:
         print("calibration\tnone: no answer is whole")
         return None

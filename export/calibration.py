@@ -13,16 +13,24 @@ from training.checkpoint import Checkpoint
 from training.evaluate import judge
 
 
-def fit_calibration(exported: Exported, checkpoint: Checkpoint, dev: Path, test: Path) -> Calibration | None:
+def fit_calibration(
+    exported: Exported, checkpoint: Checkpoint, dev: Path, test: Path, train: Path | None = None
+) -> Calibration | None:
     """Constants fitted on the pairs of one file, figures measured on those of another.
 
+    With `train`, sources with several targets count as if there were as many of them as in that file.
     None where every answer to one of them was cut off. Raises DataError.
     """
     dataset, fitted_on = _judged(exported, checkpoint, dev)
     measured_on, judged = _judged(exported, checkpoint, test)
     if not fitted_on.scores or not judged.scores:
         return None
-    curve = fit(fitted_on, smoothings_of(checkpoint.recipe.training))
+    share = None
+    if train:
+        [part] = read_pairs(train, checkpoint).parts
+        share = part.several_share
+        dataset += f", {share:.1%} with several targets"
+    curve = fit(fitted_on, smoothings_of(checkpoint.recipe.training), share)
     confidences = curve.confidences(judged)
     return Calibration(
         temperature=curve.temperature,
@@ -45,5 +53,4 @@ def _judged(exported: Exported, checkpoint: Checkpoint, file: Path) -> tuple[str
     pairs = split.by_source()
     answers = greedy_answers(exported, checkpoint, list(pairs))
     verdicts = judge([ids for ids, _ in answers], pairs, target)
-    right = [verdict.distance == 0 for verdict in verdicts]
-    return split.name, Judged.of(answers, right, len(target.tokens) - 1)
+    return split.name, Judged.of(answers, verdicts, len(target.tokens) - 1)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bundle.card import Precision
 from bundle.confidence import curve, log_odds
+from training.evaluate import Verdict
 from training.recipe import Training
 
 GROUPS = 10
@@ -32,29 +33,42 @@ class Judged:
 
     scores: list[Sequence[float]]
     right: np.ndarray
+    several: np.ndarray  # whether its source has several targets [B]: it was right if it was one of them
     emitted: int  # V, how many tokens may come
 
     @classmethod
     def of(
         cls,
         answers: Iterable[tuple[Sequence[int], Sequence[float]]],
-        right: Iterable[bool],
+        verdicts: Iterable[Verdict],
         emitted: int,
     ) -> "Judged":
-        """Of ids and their natural-log probabilities.
+        """Of ids and their natural-log probabilities, and what became of them.
 
         Answers without <E> are left out: they were cut off, and get no confidence.
         """
         whole = [
-            (scores, is_right)
-            for (ids, scores), is_right in zip(answers, right, strict=True)
+            (scores, verdict)
+            for (ids, scores), verdict in zip(answers, verdicts, strict=True)
             if ids and ids[-1] == 0
         ]
-        return cls([scores for scores, _ in whole], np.array([is_right for _, is_right in whole]), emitted)
+        right = np.array([verdict.distance == 0 for _, verdict in whole])
+        several = np.array([verdict.targets > 1 for _, verdict in whole])
+        return cls([scores for scores, _ in whole], right, several, emitted)
 
     def odds(self, smoothing: float) -> list[float]:
         """The log-odds of each [B], as bundle/confidence.py has them."""
         return [log_odds(scores, smoothing, self.emitted) for scores in self.scores]
+
+    def weights(self, several_share: float | None) -> np.ndarray:
+        """What each answer counts [B], 1 in the mean, for that share of the sources to have several targets.
+
+        All count alike where no share is given, or where some can stand for none of the others.
+        """
+        own = self.several.mean()
+        if several_share is None or not 0 < own < 1:
+            return np.ones(len(self.several))
+        return np.where(self.several, several_share / own, (1 - several_share) / (1 - own))
 
 
 @dataclass(frozen=True)
@@ -86,12 +100,17 @@ def smoothings_of(options: Training) -> tuple[float, ...]:
     return SMOOTHINGS if options.taught_by else (options.label_smoothing,)
 
 
-def fit(judged: Judged, smoothings: Sequence[float]) -> Curve:
-    """The likeliest curve for one answer or more, with one of these smoothings."""
-    return min((_fit(judged, smoothing) for smoothing in smoothings), key=lambda found: found[0])[1]
+def fit(judged: Judged, smoothings: Sequence[float], several_share: float | None = None) -> Curve:
+    """The likeliest curve for one answer or more, with one of these smoothings.
+
+    It holds where `several_share` of the sources have several targets, any of which is right: a split may
+    have another share than the data that it stands for.
+    """
+    weights = judged.weights(several_share)
+    return min((_fit(judged, weights, smoothing) for smoothing in smoothings), key=lambda found: found[0])[1]
 
 
-def _fit(judged: Judged, smoothing: float) -> tuple[float, Curve]:
+def _fit(judged: Judged, weights: np.ndarray, smoothing: float) -> tuple[float, Curve]:
     """The least loss, and its curve.
 
     Half a nat, in all, pulls each constant one unit towards an even curve, so that there is one also for few
@@ -99,6 +118,7 @@ def _fit(judged: Judged, smoothing: float) -> tuple[float, Curve]:
     """
     given = torch.tensor(judged.odds(smoothing), dtype=torch.float64)
     wanted = torch.tensor(judged.right, dtype=torch.float64)
+    weight = torch.tensor(weights, dtype=torch.float64)
     free = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     search = torch.optim.LBFGS(
         [free], max_iter=500, tolerance_grad=1e-9, tolerance_change=1e-12, line_search_fn="strong_wolfe"
@@ -107,7 +127,7 @@ def _fit(judged: Judged, smoothing: float) -> tuple[float, Curve]:
     def loss() -> Tensor:
         search.zero_grad()
         confidences = torch.sigmoid(free[2] + DOUBT) * torch.sigmoid(given * torch.exp(-free[0]) + free[1])
-        total = nn.functional.binary_cross_entropy(confidences, wanted, reduction="sum")
+        total = nn.functional.binary_cross_entropy(confidences, wanted, weight, reduction="sum")
         mean = (total + free.square().sum() / 2) / len(given)
         mean.backward()  # type: ignore[no-untyped-call]
         return mean

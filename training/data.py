@@ -40,6 +40,7 @@ class Part:
 
     file: str
     examples: int
+    several_share: float  # of its own sources, those with several targets
     sha256: str
     bad_lines: list[tuple[int, str]]
 
@@ -67,6 +68,11 @@ class Split:
             source = spelled.setdefault(pair.read or pair.source, pair.source)
             grouped.setdefault(source, {}).update(dict.fromkeys(pair.targets))
         return {source: tuple(targets) for source, targets in grouped.items()}
+
+    @property
+    def several(self) -> int:
+        """Sources with several targets."""
+        return sum(len(targets) > 1 for targets in self.by_source().values())
 
     def sources(self) -> set[str]:
         """All of them, as a model reads them, but for those of which that leaves nothing."""
@@ -133,7 +139,8 @@ def read_split(path: Path, name: str, normalise: Callable[[str], str]) -> Split:
     if len(bad_lines) > MAX_BAD_SHARE * len(lines):
         shown = "; ".join(f"line {number}: {reason}" for number, reason in bad_lines[:5])
         raise DataError(f"{path}: {len(bad_lines)} of {len(lines)} lines are bad ({shown})")
-    split.parts.append(Part(path.name, split.examples, split.sha256, bad_lines))
+    share = split.several / len(split.by_source())
+    split.parts.append(Part(path.name, split.examples, share, split.sha256, bad_lines))
     return split
 
 
@@ -202,7 +209,7 @@ def audit(splits: dict[str, Split]) -> dict[str, object]:
         report[name] = {
             "sources": len(grouped),
             "examples": split.examples,
-            "sources_with_several_targets": sum(len(targets) > 1 for targets in grouped.values()),
+            "sources_with_several_targets": split.several,
             "sources_that_normalise_to_nothing": len(grouped) - len(split.sources()),
             "repeated_pairs_dropped": split.repeated,
             "bad_lines": [

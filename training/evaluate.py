@@ -35,13 +35,14 @@ class Scores:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One source's answer against the target that is closest to it; `distance` and `length` in tokens."""
+    """One source's answer against the closest of its `targets`; `distance` and `length` in tokens."""
 
     source: str
     answer: str
     closest: str
     distance: int
     length: int
+    targets: int = 1
 
 
 def answer(
@@ -99,8 +100,11 @@ def judge(
         references = [target.encode(text) for text in targets]
         distances = [Levenshtein.distance(hypothesis, reference) for reference in references]
         closest = int(np.argmin(distances))
-        text = target.decode(hypothesis)
-        verdicts.append(Verdict(source, text, targets[closest], distances[closest], len(references[closest])))
+        length = len(references[closest])
+        found = Verdict(
+            source, target.decode(hypothesis), targets[closest], distances[closest], length, len(targets)
+        )
+        verdicts.append(found)
     return verdicts
 
 

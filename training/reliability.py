@@ -4,6 +4,7 @@ The constants are fitted on one set of pairs and measured on another. Writes not
 export fits them anew, to the answers of its own graphs.
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,11 +30,20 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     parser = command_parser("calibrate", "Fits how sure a run may be of its answers, and measures it.")
     parser.add_argument("runs", type=Path, nargs=1, metavar="RUN", help="run folder")
     parser.add_argument("--fit", type=Path, metavar="FILE", help="fit on this file (default: split dev)")
+    parser.add_argument(
+        "--train",
+        type=Path,
+        metavar="FILE",
+        help="pairs that those stand for: sources with several targets count as if there were as many of "
+        "them as in FILE (default: the recipe's training file; with --fit, none)",
+    )
     options = parser.parse_args(arguments)
     ensemble = load_ensemble(options.runs, options)
     split = split_of(ensemble.checkpoint, options)
-    fitted_on = _fitted_on(ensemble, options.fit, options.data)
-    curve = fit(_judged(ensemble, fitted_on), smoothings_of(ensemble.checkpoint.recipe.training))
+    fitted_on, share = _fitted_on(ensemble, options)
+    judged = _judged(ensemble, fitted_on)
+    has = judged.several.mean()
+    curve = fit(judged, smoothings_of(ensemble.checkpoint.recipe.training), share)
     judged = _judged(ensemble, split)
     confidences, right = curve.confidences(judged), judged.right
     groups = group_by_size(confidences, right)
@@ -46,6 +56,8 @@ def run_calibrate(arguments: Sequence[str]) -> int:
         f"fitted on {fitted_on.name}\ttemperature {curve.temperature:g}, bias {curve.bias:g}, "
         f"ceiling {curve.ceiling:g}, smoothing {curve.smoothing:g}\t{ensemble.decoding}"
     )
+    if share is not None:
+        print(f"several targets\t{has:.1%} of the sources of {fitted_on.name}, which count as {share:.1%}")
     print("confidence\tright\tanswers")
     for group in groups:
         print(f"{group.confidence:.4f}\t{group.accuracy:.4f}\t{group.answers}")
@@ -71,7 +83,7 @@ def _judged(ensemble: Ensemble, split: Split) -> Judged:
     verdicts = ensemble.judge(split, answers)
     judged = Judged.of(
         [(best.ids, best.scores) for best, *_ in answers],
-        [verdict.distance == 0 for verdict in verdicts],
+        verdicts,
         len(ensemble.texts[1].tokens) - 1,  # all but <S>
     )
     if not judged.scores:
@@ -79,7 +91,10 @@ def _judged(ensemble: Ensemble, split: Split) -> Judged:
     return judged
 
 
-def _fitted_on(ensemble: Ensemble, file: Path | None, folder: Path | None) -> Split:
-    if file:
-        return read_split(file, file.name, ensemble.texts[0].normalise)
-    return load_splits(ensemble.checkpoint.recipe, folder)["dev"]
+def _fitted_on(ensemble: Ensemble, options: argparse.Namespace) -> tuple[Split, float | None]:
+    """What to fit on; and, where that is said, the share of sources with several targets to fit for."""
+    normalise = ensemble.texts[0].normalise
+    splits = {} if options.fit else load_splits(ensemble.checkpoint.recipe, options.data)
+    fitted_on = read_split(options.fit, options.fit.name, normalise) if options.fit else splits["dev"]
+    stands_for = read_split(options.train, "train", normalise) if options.train else splits.get("train")
+    return fitted_on, stands_for.parts[0].several_share if stands_for and stands_for.parts else None

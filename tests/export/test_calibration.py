@@ -97,6 +97,38 @@ def test_answers_are_the_profiles_own(tiny_run: Path, tiny_bundle: Path) -> None
         ]
 
 
+def test_it_is_fitted_for_the_share_of_the_pairs_that_dev_stands_for(
+    tiny_run: Path, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of dev's sources have several targets, which are always right, and a tenth of train's."""
+    monkeypatch.setattr(
+        export.calibration, "greedy_answers", lambda _, __, sources: [([2, 0], [-0.2, -0.2])] * len(sources)
+    )
+    dev = (f"{word}\tT0\tT1\n" if word[-1] < "f" else f"{word}\tT1\n" for word in DEV)
+    files[0].write_text("".join(dev))
+    train = tmp_path / "train.tsv"
+    train.write_text("".join(f"{word}\tT0\tT1\n" if word[-1] == "a" else f"{word}\tT0\n" for word in TEST))
+    said = []
+    for version, more in (("1", ()), ("2", ("--train", train))):
+        to = ["--name", "tiny", "--version", version, "--to", str(tmp_path)]
+        arguments = ["--dev", files[0], "--score", files[1], *more]
+        assert main([str(tiny_run), *to, *map(str, arguments)]) == 0
+        manifest = read_bundle(tmp_path / "tiny" / version).manifest
+        assert manifest.calibration is not None
+        emitted = manifest.vocabulary.target_size - 1
+        said.append((manifest.calibration.dataset, confidence(manifest.calibration, [-0.2, -0.2], emitted)))
+    assert said[0] == ("dev", pytest.approx(0.5, abs=0.02))
+    assert said[1] == ("dev, 10.0% with several targets", pytest.approx(0.1, abs=0.05))
+
+
+def test_what_dev_stands_for_counts_with_dev_alone(
+    tiny_run: Path, files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        exported(tiny_run, tmp_path, "--score", files[1], "--train", files[0])
+    assert "--train: says what confidence is fitted for" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", ["--dev", "--score"])
 def test_without_pairs_for_both_there_is_none(
     option: str, tiny_run: Path, files: tuple[Path, Path], tmp_path: Path

@@ -21,6 +21,7 @@ from training.calibration import (
     smoothings_of,
 )
 from training.checkpoint import load_checkpoint, save_checkpoint
+from training.evaluate import Verdict
 from training.recipe import Training
 
 ANSWERS = 20_000
@@ -32,7 +33,12 @@ def made_up(temperature: float, bias: float, ceiling: float, answers: int = ANSW
     chance = np.random.default_rng(5)
     odds = chance.normal(1, 5, answers)
     true = np.array([curve(one, temperature, bias, ceiling) for one in odds])
-    return Judged([[-np.logaddexp(0, -one)] for one in odds], chance.random(answers) < true, EMITTED)
+    return judged([[-np.logaddexp(0, -one)] for one in odds], chance.random(answers) < true)
+
+
+def judged(scores: list[list[float]], right: np.ndarray) -> Judged:
+    """Answers to sources with one target each."""
+    return Judged(scores, right, np.zeros(len(scores), bool), EMITTED)
 
 
 @pytest.mark.parametrize(
@@ -45,12 +51,12 @@ def test_constants_are_found_again(constants: tuple[float, float, float]) -> Non
 
 
 def test_a_fit_is_true_and_what_it_was_fitted_to_is_not() -> None:
-    judged = made_up(2.5, -0.5, 0.9)
-    before = Curve(1, 0, 1).confidences(judged)
-    after = fit(judged, [0.0]).confidences(judged)
+    answers = made_up(2.5, -0.5, 0.9)
+    before = Curve(1, 0, 1).confidences(answers)
+    after = fit(answers, [0.0]).confidences(answers)
     for group in (group_by_size, group_by_width):
-        assert expected_error(group(before, judged.right)) > 0.1
-        assert expected_error(group(after, judged.right)) < 0.015
+        assert expected_error(group(before, answers.right)) > 0.1
+        assert expected_error(group(after, answers.right)) < 0.015
 
 
 @pytest.mark.parametrize("answers", [400, 10_000])
@@ -66,9 +72,9 @@ def test_true_confidences_err_by_chance_as_much_as_is_said(answers: int) -> None
 
 @pytest.mark.parametrize("right", [True, False])
 def test_answers_that_are_all_alike_have_a_curve(right: bool) -> None:
-    judged = Judged([[-0.3]] * 50, np.full(50, right), EMITTED)
-    found = fit(judged, [0.0])
-    one = found.confidences(judged)[0]
+    alike = judged([[-0.3]] * 50, np.full(50, right))
+    found = fit(alike, [0.0])
+    one = found.confidences(alike)[0]
     assert one > 0.9 if right else one < 0.1
     assert 0.01 <= found.temperature <= 100
     assert 0 < found.ceiling <= 1
@@ -97,9 +103,26 @@ def test_ten_groups_of_equal_size() -> None:
 
 def test_cut_off_answers_do_not_count() -> None:
     answers = [([3, 0], [-0.1, -0.1]), ([3, 3], [-0.1, -0.1]), ([], [])]
-    judged = Judged.of(answers, [True, False, False], 4)
-    assert (len(judged.odds(0.0)), judged.right.tolist()) == (1, [True])
-    assert Judged.of(answers[1:], [False, False], 4).odds(0.0) == []
+    verdicts = [Verdict("a", "", "", distance, 1, targets) for distance, targets in ((0, 2), (1, 1), (1, 1))]
+    whole = Judged.of(answers, verdicts, 4)
+    assert (len(whole.odds(0.0)), whole.right.tolist(), whole.several.tolist()) == (1, [True], [True])
+    assert Judged.of(answers[1:], verdicts[1:], 4).odds(0.0) == []
+
+
+def test_a_split_with_more_targets_a_source_stands_for_one_with_fewer() -> None:
+    """Answers of one confidence are right more often where several would do; the fit counts them as told."""
+    chance = np.random.default_rng(8)
+    several = chance.random(ANSWERS) < 0.4
+    right = chance.random(ANSWERS) < np.where(several, 0.9, 0.6)
+    answers = Judged([[-0.5]] * ANSWERS, right, several, EMITTED)
+    for share, accuracy in ((None, 0.72), (0.4, 0.72), (0.1, 0.63), (0.0, 0.6), (1.0, 0.9)):
+        assert fit(answers, [0.0], share).confidences(answers)[0] == pytest.approx(accuracy, abs=0.01)
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_no_source_can_stand_for_one_that_is_not_there(several: bool) -> None:
+    answers = Judged([[-0.5]] * 4, np.full(4, True), np.full(4, several), EMITTED)
+    assert answers.weights(0.3).tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.04, 0.12])
@@ -109,7 +132,7 @@ def test_the_smoothing_of_a_taught_model_is_found(smoothing: float) -> None:
     true = [1 - chance.beta(0.3, 6, size) for size in chance.integers(2, 13, ANSWERS // 4)]
     scores = [np.log(one * (1 - smoothing) + smoothing / EMITTED).tolist() for one in true]
     right = chance.random(len(true)) < np.array([one.prod() for one in true])
-    found = fit(Judged(scores, right, EMITTED), smoothings_of(training(taught_by=("0",))))
+    found = fit(judged(scores, right), smoothings_of(training(taught_by=("0",))))
     assert found.smoothing == pytest.approx(smoothing, abs=0.02)
     assert smoothings_of(training(label_smoothing=0.07)) == (0.07,)
 
@@ -132,6 +155,18 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         picture = folder / f"reliability-mine.tsv{suffix}.png"
         assert picture.read_bytes().startswith(b"\x89PNG")
         assert printed.endswith(f"{picture}\n")
+        assert "several targets" not in printed
+
+
+def test_the_command_fits_for_the_training_files_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(tmp_path / "run", 1)
+    (tmp_path / "dev.tsv").write_text("ab\ta\tb\nbc\tb\n")
+    (tmp_path / "train.tsv").write_text("".join(f"{a}{b}\t{a}\n" for a in "abcde" for b in "ab") + "aa\tb\n")
+    files = ("--fit", tmp_path / "dev.tsv", "--file", tmp_path / "dev.tsv", "--train", tmp_path / "train.tsv")
+    printed = said(capsys, "calibrate", folder, *files)
+    assert "several targets\t50.0% of the sources of dev.tsv, which count as 10.0%\n" in printed
 
 
 def test_the_command_needs_a_whole_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
