@@ -76,8 +76,9 @@ class DeviceEngine:
         """Starts row rows[i] from source i, whose encoding never leaves the device."""
         assert sources, "an empty batch kills the process"
         began = time.perf_counter()
-        with self._watched():
+        with self._conclusive():
             self._state.memory.make_room(max(map(len, sources)))
+        with self._watched():
             by_length = sorted(range(len(sources)), key=lambda index: len(sources[index]))
             for first in range(0, len(sources), ENCODER_BATCH):
                 chosen = by_length[first : first + ENCODER_BATCH]
@@ -109,9 +110,10 @@ class DeviceEngine:
         """Runs the decoder on rows 0..count-1: each one's best next token, and its log-probability."""
         assert 0 < count <= self.rows, f"{count} rows"
         began = time.perf_counter()
-        with self._watched():
-            if self._state.memory.width:
+        if self._state.memory.width:
+            with self._conclusive():
                 self._state.memory.before_step(count)
+        with self._watched():
             bound = self._bound(count)
             self._sessions.decoder.run_with_iobinding(bound.binding, bound.options)
             self.replayed, bound.captured = bound.captured, self.device != "cpu"
@@ -166,14 +168,14 @@ class DeviceEngine:
 
     def distributions(self, rows: Sequence[int]) -> Distributions:
         """What the last step said of these rows."""
-        with self._watched():
+        with self._conclusive():
             tokens, scores = self._pick(self._sessions.tops, "tops", rows, ["top_tokens", "top_scores"])
             (log_probs,) = self._pick(self._sessions.every, "every", rows, ["log_probs"])
         return Distributions(log_probs, tokens.tolist(), scores.tolist())
 
     def alignments(self, rows: Sequence[int]) -> Array:
         """How the last step looked at the sources of these rows, [len(rows), width]. Needs attention."""
-        with self._watched():
+        with self._conclusive():
             return self._pick(self._sessions.align, "align", rows, ["alignments"])[0]
 
     def _pick(
@@ -199,7 +201,7 @@ class DeviceEngine:
 
     def place(self, rows: Sequence[int], sources: Sequence[int], tokens: Sequence[int]) -> None:
         """Copies the states of rows `sources` over those of `rows`, all at once, to read `tokens` next."""
-        with self._watched():
+        with self._conclusive():
             self._state.place(rows, sources, tokens)
 
     def move(self, rows: Sequence[int], sources: Sequence[int]) -> None:
@@ -237,15 +239,26 @@ class DeviceEngine:
         if self._state.memory.outputs:
             self.alignments(rows)
         self.place(rows, rows, [self._start_id] * count)
-        self.move(rows, rows[::-1])
+        self.move(rows, [*rows[1:], self.rows])  # the last from the spare row
 
     def clear(self) -> None:
         """Hears that nobody is in any row."""
         self._state.memory.clear()
 
     @contextmanager
+    def _conclusive(self) -> Iterator[None]:
+        """For what cannot be tried again, as it may be half done: where it fails, the device is lost."""
+        try:
+            yield
+        except Exception as error:
+            raise DeviceLost(f"{self.device} failed between two steps") from error
+
+    @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Tells what befell some rows from the end of the device, which then throws at anything."""
+        """For what can be tried again.
+
+        Tells what befell some rows from the end of the device, which then throws at anything.
+        """
         try:
             yield
         except Exception as error:

@@ -50,9 +50,12 @@ class DeviceState:
     def enter(
         self, found: Mapping[str, ort.OrtValue], lengths: Array, width: int, rows: Sequence[int]
     ) -> None:
-        """Starts rows from what the encoder wrote, of sources `width` wide; what fills it up is spare."""
+        """Starts rows from what the encoder wrote, of sources `width` wide; what fills it up is spare.
+
+        The binding is not kept: it would keep what the encoder wrote.
+        """
         count = filled(len(rows))
-        binding = self._binding("enter", count, self._bind_entering)
+        binding = self._new_binding("enter", count, self._bind_entering)
         for name, value in found.items():
             binding.bind_ortvalue_input(f"new_{name}", value)
         if self.memory.width:
@@ -121,10 +124,14 @@ class DeviceState:
         """The binding of a row graph for so many moved rows, made once for each set and width."""
         key = (name, count, self.current, self.memory.width)
         if key not in self._bindings:
-            binding = self._bindings[key] = getattr(self._sessions, name).io_binding()
-            self.plan_buffer(count).bind_input(binding, "plan", 3)
-            bind(binding)
+            self._bindings[key] = self._new_binding(name, count, bind)
         return self._bindings[key]
+
+    def _new_binding(self, name: str, count: int, bind: Callable[[ort.IOBinding], None]) -> ort.IOBinding:
+        binding = getattr(self._sessions, name).io_binding()
+        self.plan_buffer(count).bind_input(binding, "plan", 3)
+        bind(binding)
+        return binding
 
     # Which rows
 

@@ -105,6 +105,7 @@ class EngineHost:
             self._engines.append(express)
             for rows in (engine, express):
                 rows.warm_up()
+            difference = verify(bundle, engine)
         except (DeviceLost, StartError):
             raise
         except Exception as error:  # such as a device without memory for so many rows
@@ -112,7 +113,6 @@ class EngineHost:
             raise StartError(
                 f"device {engine.device}: {type(error).__name__} before its first row"
             ) from error
-        difference = verify(bundle, engine)
         held = sum(rows.held_bytes for rows in (engine, express))
         ready = Ready(engine.device, difference, lost or fallback, engine.profile.name, held, engine.runtime)
         self._channel.send(ready)

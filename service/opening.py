@@ -5,6 +5,7 @@ Knows nothing of sessions, rows or requests.
 
 import logging
 
+from bundle.errors import BundleError
 from bundle.reader import Bundle
 from service.device_engine import DeviceEngine
 from service.engine import Engine
@@ -79,4 +80,10 @@ def _on_cuda(bundle: Bundle, profile: str, rows: int, threads: int, tf32: bool) 
     if found.name not in ON_CUDA:
         raise StartError(f"device cuda: profile {found.name} does not run on it; fp32 does")
     check_cuda()
-    return DeviceEngine(bundle, found.name, rows, "cuda", threads, tf32)
+    try:
+        return DeviceEngine(bundle, found.name, rows, "cuda", threads, tf32)
+    except (BundleError, StartError):
+        raise
+    except Exception as error:  # such as a device without memory for so many rows
+        log.error("no rows on the device", exc_info=True, extra={"rows": rows})
+        raise StartError(f"device cuda: {type(error).__name__} where {rows} rows were laid out") from error

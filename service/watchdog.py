@@ -1,10 +1,13 @@
 """Ends a process that hangs inside a device, where no exception would ever come of it.
 
-Knows nothing of what hangs. A step takes milliseconds; one that takes STALL_SECONDS never comes back.
+Knows nothing of what hangs. A step takes milliseconds; one that takes STALL_SECONDS never comes back. A
+thread looks on, and says goodbye. Where what hangs holds the interpreter, as copies to and from a device do,
+no thread of Python runs again: after twice that time a signal that nobody handles ends the process.
 """
 
 import logging
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,9 +33,11 @@ class Watchdog:
     def watching(self) -> Iterator[None]:
         """Nothing in here may hang."""
         self._since = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, 2 * self._stall_seconds)
         try:
             yield
         finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
             self._since = 0.0
 
     def stop(self) -> None:

@@ -112,3 +112,4 @@ def put_on_fuse(engine, fuse: Fuse, *names: str) -> None:
     for name in names or SESSIONS:
         session = getattr(engine._sessions, name)
         setattr(engine._sessions, name, session and OnFuse(session, fuse))
+    engine._state.memory._resizer = engine._sessions.resize

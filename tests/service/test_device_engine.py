@@ -20,7 +20,12 @@ from service.device_engine import DeviceEngine
 from service.device_state import DeviceState
 from service.engine import Engine
 from service.opening import open_beside
+from service.options import Options
+from service.scheduler import Scheduler
+from service.sequence import Sequence
+from service.waiting import Waiting
 from tests.service.captures import Capturing, Fuse, put_on_fuse
+from tests.service.lift import FAR
 from tests.service.networks import exported
 from tests.service.test_engine import STEPS, some_sources
 from tests.service.test_engine import decode as decode_steps
@@ -264,6 +269,54 @@ def test_a_run_that_fails_on_a_sound_device_is_no_loss(bundle: Bundle, session):
     with pytest.raises(Fail):
         engine.encode([[3, 4]], [0])
         engine.step(1)
+
+
+@pytest.mark.parametrize("session", ["place", "tell", "tops", "every", "copy", "resize", "align"])
+def test_what_fails_between_two_steps_is_a_loss(session: str, tmp_path_factory):
+    """Rows may be half changed then: to go on would be to go on wrongly, on however sound a device."""
+    bundle = looking(tmp_path_factory, "general")
+    engine = warm(bundle, "fp32")
+    engine.encode([[3, 4], [5], [6]], range(3))
+    engine.step(3)
+    put_on_fuse(engine, Fuse(0), session)
+    with pytest.raises(DeviceLost) as lost:
+        engine.distributions([0, 1])
+        engine.alignments([0, 1])
+        engine.place([0, 1], [0, 1], [2, 3])
+        engine.place([0, 1], [1, 2], [2, 3])
+        engine.encode([[3] * 24], [3])
+    assert isinstance(lost.value.__cause__, Fail) and "secret" not in str(lost.value)
+
+
+@pytest.mark.parametrize("session", ["tops", "every", "tell"])
+def test_a_look_that_fails_after_a_step_does_not_take_the_step_again(bundle: Bundle, session: str):
+    """A row said <E> and may not: what it may say instead is looked up once the step is over."""
+    engine = warm(bundle, "fp32")
+    engine.encode([[3, 4]], [0])
+    engine.end_id = engine.step(1)[0][0]  # as if that were <E>
+    put_on_fuse(engine, Fuse(0), session)
+    scheduler = Scheduler(engine, Waiting(), 1024)
+    scheduler.submit([Sequence(0, [3, 4], Options(12, min_length=12), FAR, 0.0)])
+    with pytest.raises(DeviceLost):
+        while scheduler.busy:
+            scheduler.tick()
+
+
+def test_nothing_keeps_what_the_encoder_wrote(bundle: Bundle):
+    """Each run writes where the one before it did, since that memory is free again."""
+    engine = warm(bundle, "fp32")
+    addresses: set[int] = set()
+    enter = engine._state.enter
+
+    def entering(found, *more):
+        addresses.add(found["h_0"].data_ptr())
+        enter(found, *more)
+
+    engine._state.enter = entering
+    for _ in range(6):
+        engine.encode(some_sources(4, seed=1), range(4))
+        engine.step(4)
+    assert len(addresses) == 1
 
 
 def test_a_step_that_fails_twice_is_the_devices_end(bundle: Bundle):

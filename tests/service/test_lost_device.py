@@ -2,16 +2,20 @@
 
 import asyncio
 import logging
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import grpc
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from bundle.reader import Bundle
-from service import engine_process
+from service import engine_process, opening
 from service.channel import Channel
 from service.decoder import DeviceLost
 from service.device_engine import DeviceEngine
@@ -19,7 +23,7 @@ from service.dispatcher import Dispatcher, Submission
 from service.engine import Engine
 from service.errors import StartError
 from service.link import Link
-from service.messages import Ready, Start
+from service.messages import Failed, Frames, FromEngine, Ready, Start
 from service.options import Options
 from service.sequence import Outcome
 from service.watchdog import HUNG, Watchdog
@@ -132,6 +136,52 @@ async def test_under_auto_the_cpu_goes_on(launch, bundle: Bundle, runs):
     assert host.ends == [0]  # at once: what the lost device holds is not freed
 
 
+class NoRoom(DeviceEngine):
+    """Its sessions fit the device; its rows do not."""
+
+    def __init__(self, bundle: Bundle, profile: str, rows: int, *_: object) -> None:
+        raise Fail("Failed to allocate memory for requested buffer of size 1 at /a/secret/path")
+
+
+class OnCpu(DeviceEngine):
+    """It has room, on the CPU."""
+
+    def __init__(self, bundle: Bundle, profile: str, rows: int, _: str, *more, **named) -> None:
+        super().__init__(bundle, profile, rows, "cpu", *more, **named)
+
+
+def fails_on_a_device(bundle: Bundle, engine: Engine | DeviceEngine) -> float:
+    """In place of the golden cases: it has no room for those."""
+    if isinstance(engine, DeviceEngine):
+        engine.device = "cuda"
+        raise Fail("Failed to allocate memory for requested buffer of size 1 at /a/secret/path")
+    return 0.0
+
+
+@pytest.mark.parametrize("kind", [NoRoom, OnCpu])
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_device_without_room_falls_back_or_says_so(
+    kind: type[DeviceEngine], device: str, tiny_bundle, monkeypatch
+):
+    """The process ends with what it said, and not by an error of its own."""
+    monkeypatch.setattr(opening, "check_cuda", lambda: None)
+    monkeypatch.setattr(opening, "DeviceEngine", kind)
+    monkeypatch.setattr(engine_process, "open_beside", lambda engine, *_: engine)
+    monkeypatch.setattr(engine_process, "verify", fails_on_a_device)
+    monkeypatch.setattr(engine_process.os, "_exit", lambda _: None)
+    monkeypatch.setattr(logging, "shutdown", lambda: None)
+    ours, theirs = socket.socketpair()
+    ours.shutdown(socket.SHUT_WR)
+    order = Start(str(tiny_bundle), "", device, ROWS, 2, 1, 1024)
+    with ours, theirs:
+        engine_process.EngineHost(Channel(theirs), order).serve()
+        [said, *_] = Frames(FromEngine).feed(ours.recv(10_000))
+    reason = said.fallback if isinstance(said, Ready) else said.reason
+    assert isinstance(said, Ready if device == "auto" else Failed)
+    assert "cuda" in reason and "secret" not in reason
+    assert device == "cuda" or said.device == "cpu"
+
+
 @pytest.mark.parametrize("runs", [0, 5])
 async def test_under_cuda_the_process_ends(launch, runs):
     """Everybody inside is lost, not failed: another server may answer them."""
@@ -182,6 +232,7 @@ async def test_callers_hear_unavailable_and_may_try_again(start):
 
 
 def test_a_device_that_hangs_ends_the_process(monkeypatch):
+    monkeypatch.setattr("service.watchdog.signal.setitimer", lambda *_: None)
     ends: list[int] = []
     gone, hung = threading.Event(), threading.Event()
     monkeypatch.setattr("service.watchdog.os._exit", lambda status: (ends.append(status), hung.set()))
@@ -203,6 +254,15 @@ def test_steps_that_come_back_end_nothing(monkeypatch):
             looks.wait(0.01)
     watchdog.stop()
     assert ends == []
+
+
+@pytest.mark.parametrize(("library", "status"), [("PyDLL", -signal.SIGALRM), ("CDLL", HUNG)])
+def test_a_device_that_hangs_with_the_interpreter_ends_the_process_too(library: str, status: int):
+    """As a copy would, which lets no thread of Python run. Where it does, the watchdog is first."""
+    hang = f"ctypes.{library}(None).sleep(60)"
+    watched = f"with Watchdog(lambda: None, 0.5).watching(): {hang}"
+    program = f"import ctypes\nfrom service.watchdog import Watchdog\n{watched}"
+    assert subprocess.run([sys.executable, "-c", program], timeout=30).returncode == status
 
 
 class Replays(CountdownEngine):
