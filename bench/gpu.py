@@ -1,8 +1,9 @@
 """What Chairlift does on a GPU, in one run: `python -m bench.gpu` writes gpu.json and gpu.md.
 
 Steps by rows beside their floor and PyTorch's; rows that come and go against whole batches, by themselves and
-through the service; every word's tokens against the CPU's; drills of what may go wrong. With `--device cpu
---quick` all of it runs small, on a machine without a GPU. What is found is written at once.
+through the service; every word's tokens against the CPU's; rows that move with what they look back on, and
+beams; drills of what may go wrong. With `--device cpu --quick` all of it runs small, on a machine without a
+GPU. What is found is written at once.
 """
 
 import argparse
@@ -20,17 +21,18 @@ from typing import Any
 from bench import parts
 from bench.answers import CloseMarks, Marks
 from bench.bench import Bench
-from bench.gpu_answers import compare_batching, compare_words
+from bench.gpu_answers import compare_batching, compare_company, compare_words
 from bench.gpu_drills import run_drills
 from bench.gpu_steps import RandomBundle, measure_steps
 from bench.machine import describe
 from bench.repositories import copy_model
 from bench.words import choose, read_words
-from bundle.reader import read_bundle
+from bundle.reader import Bundle, read_bundle
 from service.device_engine import DeviceEngine
-from service.opening import open_engine
+from service.opening import AnyEngine, open_engine
 
 Figures = dict[str, Any]
+MOST_OTHERS = 0.05  # of the words' tokens: near ties may be decided otherwise, and no more
 VERSIONS = ("onnxruntime-gpu", "onnxruntime", "torch", "nvidia-cudnn-cu13", "nvidia-cublas")
 
 
@@ -62,6 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--only", action="append", choices=PARTS, help="one part; may be given again (default: all)")
     add("--models", type=Path, default=Path("models"), help="model repository (default: %(default)s)")
     add("--bundle", type=Path, default=Path("models/g2p-en/1"), help="for words (default: %(default)s)")
+    add(
+        "--attending",
+        type=Path,
+        default=Path("models/names-ar-en/2"),
+        help="for company: a bundle with attention (default: %(default)s)",
+    )
     add("--words", type=Path, help="file of words, one a line or before a tab (default: made-up ones)")
     add("--rows", type=int, default=512, help="rows of the engine that is compared (default: %(default)s)")
     add("--seconds", type=float, default=4.0, help="of a measure of the service (default: %(default)s)")
@@ -81,7 +89,10 @@ def about(options: argparse.Namespace) -> dict[str, str]:
     if options.device == "cuda":
         import torch
 
-        found["GPU"] = f"{torch.cuda.get_device_name(0)}; PyTorch for CUDA {torch.version.cuda}"
+        try:
+            found["GPU"] = f"{torch.cuda.get_device_name(0)}; PyTorch for CUDA {torch.version.cuda}"
+        except (AssertionError, RuntimeError) as error:  # the drills are for such a machine, too
+            found["GPU"] = f"none that PyTorch sees: {str(error).splitlines()[0]}"
     return found
 
 
@@ -104,12 +115,23 @@ def _words(options: argparse.Namespace) -> Iterator[Figures]:
     names = [p.name for p in bundle.manifest.profiles if p.name != "int8"]
     for name in [*names, "tf32"] if "fp32" in names else names:
         profile, tf32 = ("fp32", True) if name == "tf32" else (name, False)
-        if options.device == "cpu":
-            engine = DeviceEngine(bundle, profile, 16 if options.quick else options.rows, "cpu", tf32=tf32)
-        else:
-            engine, _ = open_engine(bundle, profile, options.rows, "cuda", 1, tf32=tf32)  # type: ignore[assignment]
-        engine.warm_up()
-        yield {f"words.{name}": compare_words(bundle, engine, words)}
+        yield {f"words.{name}": compare_words(bundle, _on_device(options, bundle, profile, tf32), words)}
+
+
+def _company(options: argparse.Namespace) -> Iterator[Figures]:
+    bundle = read_bundle(options.attending)
+    yield compare_company(bundle, _on_device(options, bundle, "fp32"), 100 if options.quick else 5000)
+
+
+def _on_device(options: argparse.Namespace, bundle: Bundle, profile: str, tf32: bool = False) -> AnyEngine:
+    """An engine on the device, warm."""
+    if options.device == "cpu":
+        rows = 16 if options.quick else options.rows
+        engine: AnyEngine = DeviceEngine(bundle, profile, rows, "cpu", tf32=tf32)
+    else:
+        engine, _ = open_engine(bundle, profile, options.rows, "cuda", 1, tf32=tf32)
+    engine.warm_up()
+    return engine
 
 
 def _service(options: argparse.Namespace) -> Iterator[Figures]:
@@ -119,16 +141,21 @@ def _service(options: argparse.Namespace) -> Iterator[Figures]:
     try:
         seconds = 0.3 if options.quick else options.seconds
         with Bench(options.models, _name(options.bundle), options.words, seconds, marks=marks) as bench:
-            parts.measure_mix(bench)
-            parts.measure_lists(bench)
-            bench.figures["mix.ratio"] = bench.figures["mix.rps"] / bench.figures["mix.baseline_rps"]
-            yield {f"service.{key}": value for key, value in bench.figures.items()}
-        if isinstance(marks, CloseMarks):
-            marks.settle()
-            yield {"service.largest_score_difference": marks.score_difference}
-        yield {"service.wrong_answers": marks.wrong}
+            for measure in (parts.measure_mix, parts.measure_lists):
+                measure(bench)
+                yield {f"service.{key}": value for key, value in bench.figures.items()} | _marked(marks)
+            yield {"service.mix.ratio": bench.figures["mix.rps"] / bench.figures["mix.baseline_rps"]}
     finally:
         del os.environ["CHAIRLIFT_DEVICE"], os.environ["CHAIRLIFT_PROFILE"]
+
+
+def _marked(marks: Marks) -> Figures:
+    """What was wrong with the service's answers so far."""
+    found: Figures = {}
+    if isinstance(marks, CloseMarks):
+        marks.settle()
+        found["service.largest_score_difference"] = marks.score_difference
+    return found | {"service.wrong_answers": marks.wrong, "service.failed_calls": marks.failed.total()}
 
 
 def _drills(options: argparse.Namespace) -> Iterator[Figures]:
@@ -148,13 +175,26 @@ PARTS: dict[str, Callable[[argparse.Namespace], Iterator[Figures]]] = {
     "steps": _steps,
     "batching": _batching,
     "words": _words,
+    "company": _company,
     "service": _service,
     "drills": _drills,
 }
 
 
 def _broken(figures: Figures) -> bool:
-    return any(not drill["kept"] for drill in figures.get("drills", {}).values())
+    """Whether an answer was wrong, a call failed or a drill's promise was not kept."""
+    none = ("company.other_tokens", "service.wrong_answers", "service.failed_calls")
+    few = [(found["other_tokens"], found["words"]) for name, found in figures.items() if _of_words(name)]
+    few.append((figures.get("company.other_beams", 0), figures.get("company.beams", 1)))
+    return (
+        any(figures.get(name) for name in none)
+        or any(others > MOST_OTHERS * words for others, words in few)
+        or any(not drill["kept"] for drill in figures.get("drills", {}).values())
+    )
+
+
+def _of_words(name: str) -> bool:
+    return name.startswith("words.") and not name.endswith(".failed")
 
 
 def _write(folder: Path, figures: Figures) -> None:
@@ -171,7 +211,7 @@ def _page(figures: Figures) -> str:
         if isinstance(value, int | float) and not key.startswith("step."):
             lines.append(f"| {key} | {value:,.4g} |")
     for key, found in figures.items():
-        if key.startswith("words.") and not key.endswith(".failed"):
+        if _of_words(key):
             lines += [
                 "",
                 f"{key}: {found['other_tokens']} of {found['words']:,} words with other tokens than",

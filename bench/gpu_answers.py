@@ -10,9 +10,11 @@ from contextlib import contextmanager
 from random import Random
 from typing import Any
 
+from bench.invariance import Company
 from bench.whole_batches import WholeBatches
 from bundle.reader import Bundle
 from service import scheduler as scheduler_module
+from service.decoding.search import search_for
 from service.engine import Engine
 from service.messages import News
 from service.opening import AnyEngine
@@ -24,6 +26,8 @@ from service.waiting import Waiting
 ENCODE_TOKENS = 1024
 LENGTHS = (4, 8, 8, 8, 12, 12, 16, 64)  # tokens of answers, as likely each: mixed, a few of them long
 SHOWN = 20  # differences that are told
+COMPANY_SOURCES = 200
+BEAMS, BEAM_SIZE = 100, 4
 Answers = list[tuple[list[int], list[float]]]
 
 
@@ -33,8 +37,8 @@ def compare_words(bundle: Bundle, engine: AnyEngine, words: Sequence[str]) -> di
     usable = [i for i, source in enumerate(sources) if 0 < len(source) <= engine_limit(bundle)]
     chosen = [sources[i] for i in usable]
     longest = bundle.manifest.limits.max_target_length
-    cpu = decode(Engine(bundle, "fp32", 128), chosen, longest)
-    found = decode(engine, chosen, longest)
+    cpu = decode(Engine(bundle, "fp32", 128), chosen, Options(longest))
+    found = decode(engine, chosen, Options(longest))
     others = [i for i, (one, other) in enumerate(zip(cpu, found, strict=True)) if one[0] != other[0]]
     return {
         "words": len(chosen),
@@ -52,6 +56,28 @@ def compare_words(bundle: Bundle, engine: AnyEngine, words: Sequence[str]) -> di
     }
 
 
+def compare_company(bundle: Bundle, engine: AnyEngine, trials: int) -> dict[str, int]:
+    """Sources that ride in random company, against themselves alone; and beams, against the CPU's in float32.
+
+    Meant for a bundle with attention: rows that move take along what they look back on. Answers whose tokens
+    differ are counted, and those of the company that differ in scores.
+    """
+    found = Company(engine, bundle, min(trials, COMPANY_SOURCES), seed=0).run(trials)
+    engine.clear()
+    random, limits, vocabulary = Random(5), bundle.manifest.limits, bundle.manifest.vocabulary
+    known = range(vocabulary.source_unknown_id + 1, vocabulary.source_size)
+    sources = [random.choices(known, k=random.randint(1, limits.max_source_length)) for _ in range(BEAMS)]
+    beams = Options(limits.max_target_length, beam_size=BEAM_SIZE)
+    cpu, device = decode(Engine(bundle, "fp32", 128), sources, beams), decode(engine, sources, beams)
+    return {
+        "company.trials": found.trials,
+        "company.other_tokens": found.other_tokens,
+        "company.other_scores": found.other_scores,
+        "company.beams": len(sources),
+        "company.other_beams": sum(a[0] != b[0] for a, b in zip(cpu, device, strict=True)),
+    }
+
+
 def _difference(one: tuple[list[int], list[float]], other: tuple[list[int], list[float]]) -> dict[str, Any]:
     """Where two answers part, and how near the two tokens were there: a tie, or a fault."""
     pairs = zip(one[0], other[0], strict=False)
@@ -65,11 +91,13 @@ def engine_limit(bundle: Bundle) -> int:
     return bundle.manifest.limits.max_source_length
 
 
-def decode(engine: AnyEngine, sources: Sequence[list[int]], longest: int) -> Answers:
-    """Greedy tokens and scores of each source, through the scheduler, all that fits at a time."""
+def decode(engine: AnyEngine, sources: Sequence[list[int]], options: Options) -> Answers:
+    """Best tokens and their scores of each source, through the scheduler, all that fits at a time."""
     scheduler = Scheduler(engine, Waiting(), ENCODE_TOKENS)
-    options = Options(max_length=longest)
-    scheduler.submit(Decoded(i, source, options, float("inf"), 0.0) for i, source in enumerate(sources))
+    scheduler.submit(
+        Decoded(i, source, options, float("inf"), 0.0, search=search_for(options, engine.emitted))
+        for i, source in enumerate(sources)
+    )
     found: dict[int, tuple[list[int], list[float]]] = {}
     while scheduler.busy:
         scheduler.tick()

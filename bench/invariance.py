@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundle.reader import Bundle, read_bundle
-from service.opening import AnyEngine, open_engine
+from service.opening import ON_CUDA, AnyEngine, open_engine
 
 NEW_COMPANY = 0.03  # how likely, at each step, other numbers are wanted
 MOVE = 0.3  # how likely, at each step, everybody gets another row
@@ -142,7 +142,10 @@ def main(arguments: Sequence[str]) -> int:
     bundle = read_bundle(options.bundle)
     name = f"{bundle.manifest.name}/{bundle.manifest.version}"
     wrong = 0
-    for profile in options.profile or [profile.name for profile in bundle.manifest.profiles]:
+    profiles = [profile.name for profile in bundle.manifest.profiles]
+    if options.device == "cuda":
+        profiles = [name for name in profiles if name in ON_CUDA]
+    for profile in options.profile or profiles:
         engine, _ = open_engine(bundle, profile, options.rows, options.device, options.threads)
         began = time.monotonic()
         found = Company(engine, bundle, options.sources, options.seed).run(options.trials)
@@ -161,7 +164,7 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.invariance", description=__doc__.split("\n")[0])
     parser.add_argument("--bundle", type=Path, default=Path("models/g2p-en/1"), help="default: %(default)s")
-    parser.add_argument("--profile", action="append", help="default: all that the bundle has")
+    parser.add_argument("--profile", action="append", help="default: all that run there")
     parser.add_argument("--trials", type=int, default=100_000, help="default: %(default)s")
     parser.add_argument("--sources", type=int, default=1000, help="different ones (default: %(default)s)")
     parser.add_argument("--rows", type=int, default=128, help="default: %(default)s")

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import gpu, gpu_answers, gpu_drills, gpu_steps, servers
+from bench import answers, gpu, gpu_answers, gpu_drills, gpu_steps, servers
 from bench.words import choose
-from bundle.reader import read_bundle
+from bundle.reader import Bundle, read_bundle
 from service.device_engine import DeviceEngine
+from tests.service.networks import exported
 
 QUICK = ["--device", "cpu", "--quick"]
 
@@ -45,9 +46,34 @@ def test_the_service_answers_as_it_does_alone(tiny_models: Path, tmp_path: Path)
     words = tmp_path / "words"
     words.write_text("".join(f"{word}\n" for word in choose(None, 64, 24)))
     status, figures = run(tiny_models, tmp_path, "service", words=words)
-    assert status == 0 and figures["service.wrong_answers"] == 0
+    assert status == 0 and figures["service.wrong_answers"] == figures["service.failed_calls"] == 0
     assert figures["service.mix.rps"] > 0 and figures["service.list256.words_s"] > 0
     assert "service.largest_score_difference" not in figures
+
+
+def test_what_the_service_answered_wrongly_ends_with_status_1(tiny_models: Path, tmp_path: Path, monkeypatch):
+    """Negative controls; and what was measured before a measure failed is kept."""
+
+    def fails(bench) -> None:
+        raise ZeroDivisionError
+
+    for status, wrong, failing in ((0, 2, 0), (14, 0, 1)):
+
+        def measure(bench, status=status) -> None:
+            bench.figures |= {"mix.rps": 2.0, "mix.baseline_rps": 1.0}
+            for word in ("chair", "lift"):
+                bench.marks.mark(answers.Question(b"", word.encode()), 0, answers.framed(b""))
+            if status:
+                bench.marks.wrong, bench.marks.failed[status] = 0, 1
+
+        monkeypatch.setattr(gpu.parts, "measure_mix", measure)
+        monkeypatch.setattr(gpu.parts, "measure_lists", lambda bench: None)
+        monkeypatch.setattr(answers, "differences", lambda *_: 1)
+        found = run(tiny_models, tmp_path, "service")
+        assert found[0] == 1 and found[1]["service.mix.ratio"] == 2
+        assert (found[1]["service.wrong_answers"], found[1]["service.failed_calls"]) == (wrong, failing)
+    monkeypatch.setattr(gpu.parts, "measure_lists", fails)
+    assert "service.mix.rps" in run(tiny_models, tmp_path, "service")[1]
 
 
 def test_every_drill_is_kept(tiny_models: Path, tmp_path: Path):
@@ -130,10 +156,53 @@ def test_other_answers_are_counted_and_shown(tiny_bundle: Path):
     assert first["word"] in words and first["cpu"] != first["device"] and first["step"] >= 0
 
 
+@pytest.mark.parametrize(
+    ("figures", "is_broken"),
+    [
+        ({"words.fp32": {"words": 100, "other_tokens": 5}}, False),
+        ({"words.fp32": {"words": 100, "other_tokens": 6}}, True),
+        ({"words.failed": "ValueError: no"}, False),  # which is told apart
+        ({"company.beams": 100, "company.other_beams": 5, "company.other_tokens": 0}, False),
+        ({"company.beams": 100, "company.other_beams": 6}, True),
+        ({"company.other_tokens": 1}, True),
+    ],
+)
+def test_more_than_a_near_tie_now_and_then_breaks_a_run(figures: dict, is_broken: bool):
+    assert gpu._broken(figures) is is_broken
+
+
+def test_company_and_beams_are_compared(tmp_path_factory):
+    bundle, _ = exported(tmp_path_factory.getbasetemp(), ("lstm", "general", 2), profiles="fp32")
+    right = gpu_answers.compare_company(bundle, warm(DeviceEngine, bundle), 60)
+    assert right["company.trials"] >= 60 and right["company.beams"] == gpu_answers.BEAMS
+    assert right["company.other_tokens"] == right["company.other_scores"] == right["company.other_beams"] == 0
+    wrong = gpu_answers.compare_company(bundle, warm(LeavesMemory, bundle), 60)
+    assert wrong["company.other_scores"] and wrong["company.other_beams"], "negative control"
+
+
+class LeavesMemory(DeviceEngine):
+    """Broken on purpose: rows that move leave behind what they look back on."""
+
+    def __init__(self, *arguments, **named) -> None:
+        super().__init__(*arguments, **named)
+        self._state._copy_memory = self._state.memory._copy_rows = lambda *_: None
+
+
+def warm(kind: type[DeviceEngine], bundle: Bundle) -> DeviceEngine:
+    engine = kind(bundle, "fp32", 16, "cpu")
+    engine.warm_up()
+    return engine
+
+
 def test_pytorchs_cuda_is_not_said_to_be_the_drivers(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A GPU")
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     assert gpu.about(argparse.Namespace(device="cuda"))["GPU"] == "A GPU; PyTorch for CUDA 13.0"
+
+
+def test_a_machine_without_a_gpu_is_described_too():
+    found = gpu.about(argparse.Namespace(device="cuda"))["GPU"]
+    assert found.startswith("none that PyTorch sees: ") or torch.cuda.is_available()
 
 
 def test_a_machine_without_a_gpu_says_so(tmp_path: Path):
