@@ -9,8 +9,8 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3
 SERVING ?= serving-cpu
 RECIPE ?= g2p-en
-RUN ?= runs/$(RECIPE)
-NAME ?= $(RECIPE)
+RUN ?= runs/$(notdir $(RECIPE:.toml=))
+NAME ?= $(notdir $(RECIPE:.toml=))
 VERSION ?= 1
 ARGS ?=
 

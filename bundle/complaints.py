@@ -31,9 +31,11 @@ def _at(kind: inspect.Type, names: list[str]) -> list[inspect.Type]:
     """The kinds that a value at a place in a struct may be of."""
     kinds = [kind]
     for name in names:
-        kinds = [
+        inside = _plain(kinds)
+        kinds = [one.item_type for one in inside if isinstance(one, inspect.CollectionType)]
+        kinds += [
             field.type
-            for one in _plain(kinds)
+            for one in inside
             if isinstance(one, inspect.StructType)
             for field in one.fields
             if field.encode_name == name

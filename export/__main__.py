@@ -43,6 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     torch.set_num_threads(1)  # most batches here are too small to share
     try:
         refuse_existing(options.to / options.name / str(options.version))  # before the proof, which is long
+        for file in filter(None, (options.score, options.dev, options.train, options.lexicon)):
+            file.open("rb").close()
         given = options.samples.read_text(encoding="utf-8").splitlines() if options.samples else []
         checkpoint = load_checkpoint(options.run / "best.safetensors")
         folder, worst = export(checkpoint, options, given)
@@ -138,6 +140,7 @@ def _profiles(text: str) -> tuple[str, ...]:
 
 def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[str]) -> tuple[Path, float]:
     """Builds, proves and publishes. Returns the bundle's folder and the largest score difference in fp32."""
+    card = make_card(checkpoint, options.run)
     source_text, target_text = rebuild_texts(
         checkpoint.recipe, checkpoint.source_text, checkpoint.target_text
     )
@@ -159,7 +162,7 @@ def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[
     cascade = _fit_cascade(exported[0], checkpoint, options)
     calibration = _fit_calibration(exported[0], checkpoint, options)
     speed = measure_speed(exported, limits.max_source_length)
-    card = msgspec.structs.replace(make_card(checkpoint, options.run), speed=speed)
+    card = msgspec.structs.replace(card, speed=speed)
     if options.score:
         scores = [
             score

@@ -12,6 +12,7 @@ import msgspec
 from bundle.card import Calibration, DataSource, ModelCard, Score
 from export.scores import error_rates
 from training.checkpoint import Checkpoint
+from training.data import DataError
 from training.evaluate import Scores
 from training.recipe import Files, Recipe
 from training.start import best_digest
@@ -76,7 +77,10 @@ def _files(split: dict[str, Any]) -> list[dict[str, Any]]:
 def _scores(run: Path, recipe: Recipe) -> tuple[Score, ...]:
     digest, rates = best_digest(run), []
     for path in sorted(run.glob("scores-*.json")):
-        scores = json.loads(path.read_bytes())
+        try:
+            scores = json.loads(path.read_bytes())
+        except ValueError as error:
+            raise DataError(f"{path}: not JSON; evaluate the run again") from error
         if scores.get("model_sha256") == digest:
             found = Scores(scores["wer"], scores["per"], scores["sources"])
             within = (scores["wer_interval_95"], scores["per_interval_95"])

@@ -9,7 +9,7 @@ from bundle.card import Score
 from export.parity import Answer
 from export.profiles import Exported
 from training.checkpoint import Checkpoint
-from training.data import Split, read_split
+from training.data import Split, normalisers, read_split
 from training.evaluate import Scores, Verdict, answer, judge, score
 from training.recipe import Recipe
 from training.significance import Interval, intervals
@@ -17,7 +17,7 @@ from training.significance import Interval, intervals
 
 def read_pairs(file: Path, checkpoint: Checkpoint) -> Split:
     """A file's pairs; the split goes by what is before the first dot. Raises DataError."""
-    return read_split(file, file.name.partition(".")[0], checkpoint.texts()[0].normalise)
+    return read_split(file, file.name.partition(".")[0], normalisers(checkpoint.recipe))
 
 
 class _Graphs:

@@ -16,7 +16,7 @@ from training.gradients import run_gradients
 from training.ranks import joined
 from training.recipe import RecipeError, completed, find_recipe, load_recipe, recipe_names
 from training.reliability import run_calibrate
-from training.report import RunFolder, RunFolderBusyError
+from training.report import RunFolder, RunFolderError
 from training.scoring import run_compare, run_evaluate, run_label
 from training.start import best_digest, make_start
 from training.trainer import Trainer, TrainingError
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         if arguments and arguments[0] in COMMANDS:
             return COMMANDS[arguments[0]](arguments[1:])
         return _train(_train_parser().parse_args(arguments))
-    except (RecipeError, DataError, CheckpointError, RunFolderBusyError, TrainingError, OSError) as error:
+    except (RecipeError, DataError, CheckpointError, RunFolderError, TrainingError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 2
 
@@ -106,7 +106,9 @@ def _train(options: argparse.Namespace) -> int:
         return 0
     progress = trainer.progress
     if progress["finished"]:
-        print(f"best dev WER {progress['best_wer']:.2f} % (epoch {progress['best_epoch']}): {folder.best}")
+        epochs = recipe.training.mean_of_epochs
+        wer = "best dev WER" if epochs == 1 else f"best mean dev WER of {epochs} epochs"
+        print(f"{wer} {progress['best_wer']:.2f} % (epoch {progress['best_epoch']}): {folder.best}")
     else:
         print(f"stopped at step {progress['step']}; the same command goes on from there")
     return 0

@@ -73,7 +73,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else f"damaged: {error}"
+        raise CheckpointError(f"{path}: {reason}") from error
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path}: format {metadata.get('format')!r}; expected {FORMAT!r}")
     try:

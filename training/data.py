@@ -1,7 +1,8 @@
 """Text pairs: read from tab-separated files, audited, and turned into arrays of token ids.
 
 Knows nothing of models. A file holds a source, then one or more targets, a line, separated by tabs (UTF-8).
-Two sources are the same where a model reads them alike: Smith is smith to one that lowercases.
+Two sources, and two targets, are the same where a model reads them alike: Smith is smith to one that
+lowercases.
 """
 
 import hashlib
@@ -11,12 +12,14 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from bundle.text import SourceText, TargetText, normaliser
 from training.recipe import Files, Limits, Recipe, Reverse
 
+UNKNOWN = 1  # the id, in both vocabularies, of what is not in them
 MAX_BAD_SHARE = 0.05
 MAX_LINE_BYTES = 10_000
 
@@ -94,25 +97,42 @@ def load_splits(recipe: Recipe, folder: Path | None = None) -> dict[str, Split]:
 
     Raises DataError when a file is missing or empty, or when more than 5 % of its lines are bad.
     """
-    text = recipe.source
-    normalise = normaliser(text.level, text.lowercase, text.strip_accents)
+    normalise = normalisers(recipe)
     if isinstance(recipe.data, Reverse):
-        return _reversed_strings(recipe.data, recipe.training.seed, normalise)
+        return _reversed_strings(recipe.data, recipe.training.seed, normalise.source)
     home, files = folder or Path(recipe.data.folder), _named_files(recipe.data)
     splits = {name: read_split(home / file, name, normalise) for name, file in files if file}
     for extra in recipe.data.extras:
-        splits["train"] = _joined(splits["train"], read_split(home / extra.file, extra.file, normalise))
+        more = read_split(home / extra.file, extra.file, normalise)
+        splits["train"] = _joined(splits["train"], more, normalise.target)
     return splits
+
+
+class Normalisers(NamedTuple):
+    """What gives a source, and a target, the spelling that a model reads."""
+
+    source: Callable[[str], str]
+    target: Callable[[str], str]
+
+
+def normalisers(recipe: Recipe) -> Normalisers:
+    """Those of a recipe's models."""
+    source, target = (
+        normaliser(text.level, text.lowercase, text.strip_accents) for text in (recipe.source, recipe.target)
+    )
+    if recipe.target.level == "word":
+        return Normalisers(source, lambda text: " ".join(target(text).split()))
+    return Normalisers(source, target)
 
 
 def _named_files(data: Files) -> tuple[tuple[str, str], ...]:
     return ("train", data.train), ("dev", data.dev), ("test", data.test)
 
 
-def read_split(path: Path, name: str, normalise: Callable[[str], str]) -> Split:
+def read_split(path: Path, name: str, normalise: Normalisers) -> Split:
     """Reads one file. Bad lines are left out and listed with their number and reason.
 
-    `normalise` gives a source the spelling that the model reads, which tells sources apart.
+    Sources, and the targets of one, are told apart by the spelling that a model reads; the first one is kept.
     """
     try:
         content = path.read_bytes()
@@ -120,36 +140,49 @@ def read_split(path: Path, name: str, normalise: Callable[[str], str]) -> Split:
         raise DataError(f"{path}: {error.strerror}") from error
     split = Split(name, [], hashlib.sha256(content).hexdigest())
     bad_lines: list[tuple[int, str]] = []
-    lines = content.removeprefix(b"\xef\xbb\xbf").splitlines()
+    lines = content.removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")
     seen: set[tuple[str, str]] = set()
     for number, line in enumerate(lines, start=1):
-        columns, reason = _columns(line)
+        columns, reason = _columns(line.removesuffix(b"\r"))
         if reason:
             bad_lines.append((number, reason))
             continue
         source, *targets = columns
-        read = normalise(source)
-        fresh = [target for target in dict.fromkeys(targets) if (read, target) not in seen]
+        read = normalise.source(source)
+        fresh = _fresh(read, targets, normalise.target, seen)
         split.repeated += len(targets) - len(fresh)
-        seen.update((read, target) for target in fresh)
         if fresh:
-            split.pairs.append(Pair(source, tuple(fresh), read))
-    if not split.pairs:
-        raise DataError(f"{path}: no usable line; expected: source TAB target [TAB target ...]")
-    if len(bad_lines) > MAX_BAD_SHARE * len(lines):
+            split.pairs.append(Pair(source, fresh, read))
+    if not split.pairs or len(bad_lines) > MAX_BAD_SHARE * len(lines):
         shown = "; ".join(f"line {number}: {reason}" for number, reason in bad_lines[:5])
-        raise DataError(f"{path}: {len(bad_lines)} of {len(lines)} lines are bad ({shown})")
+        raise DataError(
+            f"{path}: {len(bad_lines)} of {len(lines)} lines are bad ({shown}); "
+            "expected, in UTF-8: source TAB target [TAB target ...]"
+        )
     share = split.several / len(split.by_source())
     split.parts.append(Part(path.name, split.examples, share, split.sha256, bad_lines))
     return split
 
 
-def _joined(split: Split, extra: Split) -> Split:
+def _fresh(
+    read: str, targets: Iterable[str], normalise: Callable[[str], str], seen: set[tuple[str, str]]
+) -> tuple[str, ...]:
+    """The targets that a source, as it is read, did not have before; from now on it has."""
+    found = []
+    for target in targets:
+        pair = read, normalise(target)
+        if pair not in seen:
+            seen.add(pair)
+            found.append(target)
+    return tuple(found)
+
+
+def _joined(split: Split, extra: Split, normalise: Callable[[str], str]) -> Split:
     """Both as one, the first's pairs first; a pair that both have counts as repeated."""
-    seen = {(pair.read, target) for pair in split.pairs for target in pair.targets}
+    seen = {(pair.read, normalise(target)) for pair in split.pairs for target in pair.targets}
     pairs, repeated = list(split.pairs), split.repeated + extra.repeated
     for pair in extra.pairs:
-        fresh = tuple(target for target in pair.targets if (pair.read, target) not in seen)
+        fresh = _fresh(pair.read, pair.targets, normalise, seen)
         repeated += len(pair.targets) - len(fresh)
         if fresh:
             pairs.append(Pair(pair.source, fresh, pair.read))
@@ -238,7 +271,7 @@ class Examples:
     target: np.ndarray  # [N, T] int64, <S> and <E> left out, padded with 0
     target_lengths: np.ndarray  # [N] int64
     groups: np.ndarray  # [N] int64, the same number for examples of one source, from 0 without gaps
-    too_long: int = 0
+    left_out: int = 0
 
     def __len__(self) -> int:
         return len(self.source_lengths)
@@ -251,7 +284,11 @@ class Examples:
 
 
 def to_examples(split: Split, source: SourceText, target: TargetText, limits: Limits) -> Examples:
-    """One example a source-target pair; pairs that are empty or over the limits are left out and counted."""
+    """One example a source-target pair.
+
+    Left out, and counted, are pairs that are empty to a model, over the limits, or with a target that is not
+    all tokens of the vocabulary: special ones that a text spells out are unknown.
+    """
     flat = [(pair, text) for pair in split.pairs for text in pair.targets]
     sources = source.encode_many([pair.source for pair, _ in flat])
     numbers: dict[str, int] = {}
@@ -260,9 +297,10 @@ def to_examples(split: Split, source: SourceText, target: TargetText, limits: Li
         for ids, (pair, text) in zip(sources, flat, strict=True)
         if 0 < len(ids) <= limits.max_source_length
         and 0 < len(target_ids := target.encode(text)) <= limits.max_target_length
+        and UNKNOWN not in target_ids
     ]
     if not kept:
-        raise DataError(f"{split.name}: every pair is empty or over the limits")
+        raise DataError(f"{split.name}: every pair is empty, over the limits, or spells special tokens out")
     source_rows, target_rows, groups = zip(*kept, strict=True)
     return Examples(*_padded(source_rows), *_padded(target_rows), np.array(groups), len(flat) - len(kept))
 

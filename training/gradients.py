@@ -13,7 +13,7 @@ Bengio, Simard and Frasconi (1994); Pascanu, Mikolov and Bengio (2013). docs/gra
 import argparse
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from training.recipe import find_recipe, load_recipe
 from training.recurrent import Recurrent
 
 CLASSES = 40
+MOST = 10_000
 Row = dict[str, Any]
 
 
@@ -63,11 +64,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a setting"
     )
-    parser.add_argument("--steps", type=int, default=50, help="length of the sequences (default 50)")
-    parser.add_argument("--sequences", type=int, default=32, help="how many to average over (default 32)")
+    add = parser.add_argument
+    add("--steps", type=_at_least(2), default=50, help="length of the sequences (default 50)")
+    add("--sequences", type=_at_least(1), default=32, help="how many to average over (default 32)")
     parser.add_argument(
         "--scales",
-        type=float,
+        type=_scale,
         nargs="+",
         default=[0.5, 1.0, 2.0],
         help="factors on the first recurrent weights",
@@ -77,6 +79,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--to", type=Path, default=Path("runs/gradients"), metavar="FOLDER")
     return parser
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= MOST:
+            raise argparse.ArgumentTypeError(f"{text}: a whole number from {least} to {MOST} is wanted")
+        return int(text)
+
+    return number
+
+
+def _scale(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= MOST:
+        raise argparse.ArgumentTypeError(f"{text}: a number over 0, up to {MOST}, is wanted")
+    return value
 
 
 def measure(layer: Recurrent, inputs: Tensor) -> list[dict[str, float]]:

@@ -13,9 +13,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from training.batches import IGNORED, Batch, Lesson
+from training.data import UNKNOWN
 from training.recipe import Training
 
-UNKNOWN = 1  # in both vocabularies
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # source, lengths, read -> logits [B, T, V]
 
 

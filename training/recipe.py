@@ -12,11 +12,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bundle.complaints import with_what_is_allowed
+from bundle.values import LayerCount, Length, Size
 
-Count = Annotated[int, Meta(ge=1)]
-Natural = Annotated[int, Meta(ge=0)]
+Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Natural = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Share = Annotated[float, Meta(ge=0, lt=1)]
-Positive = Annotated[float, Meta(gt=0)]
+Positive = Annotated[float, Meta(gt=0, le=1e6)]  # finite, as everything in a checkpoint's JSON must be
+NotNegative = Annotated[float, Meta(ge=0, le=1e6)]
 
 RECIPES = Path(__file__).parent / "recipes"
 
@@ -78,11 +80,11 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes of the encoder-decoder, and what of the source the decoder sees at each step."""
 
     cell: Literal["rnn", "lstm", "lstm-peephole", "lstm-coupled", "lstm-peephole-coupled", "gru"] = "lstm"
-    embedding_size: Count
-    hidden_size: Count  # of the decoder
-    encoder_hidden_size: Count | None = None  # both directions together; hidden_size where it is not given
-    encoder_layers: Count = 1
-    decoder_layers: Count = 1
+    embedding_size: Size
+    hidden_size: Size  # of the decoder
+    encoder_hidden_size: Size | None = None  # both directions together; hidden_size where it is not given
+    encoder_layers: LayerCount = 1
+    decoder_layers: LayerCount = 1
     bidirectional: bool = False
     attention: Literal["none", "dot", "general", "additive"] = "none"
     input_feeding: bool = False
@@ -155,7 +157,7 @@ class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scheduled_sampling: Share = 0.0  # share of the model's own tokens in the last step; grows from 0
     # steps
     optimizer: Literal["adam", "adamw"] = "adam"
-    weight_decay: Annotated[float, Meta(ge=0)] = 0.0
+    weight_decay: NotNegative = 0.0
     learning_rate: Positive = 1e-3
     warmup_steps: Natural = 0
     schedule: Literal["constant", "cosine", "inverse-sqrt", "plateau"] = "cosine"
@@ -163,8 +165,8 @@ class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     plateau_factor: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     label_smoothing: Share = 0.0
     teacher_weight: Share = 0.5  # of what teachers expect, beside the labels; counts where there are some
-    clip_value: Annotated[float, Meta(ge=0)] = 0.0
-    clip_norm: Annotated[float, Meta(ge=0)] = 0.0
+    clip_value: NotNegative = 0.0
+    clip_norm: NotNegative = 0.0
     average_decay: Share = 0.0
     precision: Literal["32-true", "bf16-mixed"] = "32-true"
     checkpoint_every_steps: Count = 200
@@ -179,8 +181,8 @@ class Training(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Longest texts, in tokens; longer pairs are left out of training, longer requests are refused."""
 
-    max_source_length: Count
-    max_target_length: Count
+    max_source_length: Length
+    max_target_length: Length
 
 
 class Card(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

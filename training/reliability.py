@@ -10,6 +10,7 @@ from pathlib import Path
 
 from training.atomic import write_atomically
 from training.calibration import (
+    LEAST_ANSWERS,
     LEVELS,
     Judged,
     error_by_chance,
@@ -20,9 +21,9 @@ from training.calibration import (
     precisions,
     smoothings_of,
 )
-from training.data import DataError, Split, load_splits, read_split
+from training.data import DataError, Split, load_splits, normalisers, read_split
 from training.ensemble import Ensemble, load_ensemble
-from training.scoring import command_parser, split_of
+from training.scoring import command_parser, parse, split_of
 
 
 def run_calibrate(arguments: Sequence[str]) -> int:
@@ -37,7 +38,7 @@ def run_calibrate(arguments: Sequence[str]) -> int:
         help="pairs that those stand for: sources with several targets count as if there were as many of "
         "them as in FILE (default: the recipe's training file; with --fit, none)",
     )
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     ensemble = load_ensemble(options.runs, options)
     split = split_of(ensemble.checkpoint, options)
     fitted_on, share = _fitted_on(ensemble, options)
@@ -69,9 +70,10 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     mean, most = error_by_chance(confidences)
     print(f"by chance\t{mean:.4f} were every confidence true, {most:.4f} at most in 95 %")
     found = {promise.confidence: promise for promise in precisions(confidences, right)}
+    few = f"fewer than {LEAST_ANSWERS} answers"
     for level in LEVELS:
         one = found.get(level)
-        said = f"{one.coverage:.2%} of the answers, {one.precision:.2%} of them right" if one else "no answer"
+        said = f"{one.coverage:.2%} of the answers, {one.precision:.2%} of them right" if one else few
         print(f"over {level:g}\t{said}")
     print(picture)
     return 0
@@ -93,7 +95,7 @@ def _judged(ensemble: Ensemble, split: Split) -> Judged:
 
 def _fitted_on(ensemble: Ensemble, options: argparse.Namespace) -> tuple[Split, float | None]:
     """What to fit on; and, where that is said, the share of sources with several targets to fit for."""
-    normalise = ensemble.texts[0].normalise
+    normalise = normalisers(ensemble.checkpoint.recipe)
     splits = {} if options.fit else load_splits(ensemble.checkpoint.recipe, options.data)
     fitted_on = read_split(options.fit, options.fit.name, normalise) if options.fit else splits["dev"]
     stands_for = read_split(options.train, "train", normalise) if options.train else splits.get("train")

@@ -23,12 +23,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from training.atomic import write_atomically
 from training.recipe import Recipe
 
+READ = ("audit.json", "metrics.csv", "layers.csv", "curves.png", "layers.png")  # by people
 Row = dict[str, Any]
 Item = TypeVar("Item")
 
 
-class RunFolderBusyError(RuntimeError):
-    """Another process is training in this folder."""
+class RunFolderError(RuntimeError):
+    """Nobody can train in this folder: another process does, or the files in it are somebody's."""
 
 
 class RunFolder:
@@ -50,12 +51,15 @@ class RunFolder:
             yield
             return
         self.path.mkdir(parents=True, exist_ok=True)
+        strange = [name for name in READ if (self.path / name).exists()]
+        if strange and not (self.path / "recipe.json").exists():
+            raise RunFolderError(f"{self.path}: no run's folder, yet it has a {strange[0]}: use another one")
         descriptor = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise RunFolderBusyError(f"{self.path}: another process is training here") from error
+            raise RunFolderError(f"{self.path}: another process is training here") from error
         try:
             yield
         finally:

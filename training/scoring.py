@@ -12,10 +12,9 @@ from bundle.values import MOST_BEAM
 from training.atomic import write_atomically
 from training.beam import Hypothesis
 from training.checkpoint import Checkpoint
-from training.data import DataError, Split, find_kin, load_splits, read_split
+from training.data import UNKNOWN, DataError, Split, find_kin, load_splits, normalisers, read_split
 from training.ensemble import load_ensemble
 from training.evaluate import Verdict, score
-from training.objective import UNKNOWN
 from training.report import RunFolder
 from training.significance import compare, intervals
 from training.start import best_digest
@@ -32,7 +31,10 @@ def run_evaluate(arguments: Sequence[str]) -> int:
     answers = ensemble.answers_to(split)
     verdicts = ensemble.judge(split, answers)
     scores, (wer, per) = score(verdicts), intervals(verdicts)
-    if len(options.runs) == 1:
+    known = ensemble.checkpoint.state.get("data", {}).get(split.name, split.sha256)
+    if known != split.sha256:
+        print(f"{split.name}\tnot kept for the model card: these are not the run's own pairs of that name")
+    elif len(options.runs) == 1:
         RunFolder(options.runs[0]).write_scores(
             f"{split.name}{ensemble.suffix}",
             {
@@ -53,7 +55,10 @@ def run_evaluate(arguments: Sequence[str]) -> int:
     if options.answers:
         write_atomically(options.answers, _answer_list(split, answers, ensemble.texts[1]))
     _tell(split.name, verdicts, ensemble.decoding)
-    normalise = ensemble.texts[0].normalise
+    normalise, longest = ensemble.texts[0].normalise, ensemble.checkpoint.recipe.limits.max_source_length
+    lengths = map(len, ensemble.texts[0].encode_many([verdict.source for verdict in verdicts]))
+    if long := sum(length > longest for length in lengths):
+        print(f"{split.name}\t{long} sources over {longest} tokens count, which the service refuses")
     if nothing := sum(not normalise(verdict.source) for verdict in verdicts):
         print(f"{split.name}\t{nothing} sources normalise to nothing, which counts as a wrong answer")
     if options.endings:
@@ -80,8 +85,8 @@ def _evaluate_options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = command_parser("evaluate", says)
     add = parser.add_argument
     add("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
-    add("--errors", type=Path, metavar="FILE", help="list the wrong answers, worst first")
-    add("--answers", type=Path, metavar="FILE", help="list all answers: source, rank, score, answer")
+    add("--errors", type=output, metavar="FILE", help="list the wrong answers, worst first")
+    add("--answers", type=output, metavar="FILE", help="list all answers: source, rank, score, answer")
     add(
         "--endings",
         type=_endings,
@@ -90,7 +95,9 @@ def _evaluate_options(arguments: Sequence[str]) -> argparse.Namespace:
         help="score apart the sources that no training source turns into by adding or dropping one of these",
     )
     add("--n-best", type=int, default=1, metavar="N", help="list the N best of each source (default 1)")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
+    if options.errors and options.errors == options.answers:
+        parser.error("--errors, --answers: the same file; two are needed")
     if not 1 <= options.n_best <= max(1, options.beam):
         parser.error(f"--n-best: 1 to the beam's width, {max(1, options.beam)}, are allowed")
     if options.n_best > 1 and not options.answers:
@@ -103,7 +110,7 @@ def run_compare(arguments: Sequence[str]) -> int:
     parser = command_parser("compare", "Compares the best models of two runs on the same sources.")
     parser.add_argument("first", type=Path, metavar="RUN")
     parser.add_argument("second", type=Path, metavar="RUN")
-    options = parser.parse_args(arguments)
+    options = parse(parser, arguments)
     first, second = (load_ensemble([run], options) for run in (options.first, options.second))
     split = split_of(first.checkpoint, options)
     found = compare(
@@ -130,8 +137,10 @@ def run_label(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     parser.add_argument("--words", type=Path, required=True, metavar="FILE", help="sources: the first column")
-    parser.add_argument("--to", type=Path, required=True, metavar="FILE", help="the file to write")
-    options = parser.parse_args(arguments)
+    parser.add_argument("--to", type=output, required=True, metavar="FILE", help="the file to write")
+    options = parse(parser, arguments)
+    if options.to.exists() and options.words.exists() and options.to.samefile(options.words):
+        parser.error("--to: the same file as --words; another one is needed")
     ensemble = load_ensemble(options.runs, options)
     source, target = ensemble.texts
     words = _read_words(options.words)
@@ -154,10 +163,10 @@ def run_label(arguments: Sequence[str]) -> int:
 def _read_words(path: Path) -> list[str]:
     """The first column of each line, once. Raises DataError."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8, from byte {error.start} on") from error
-    return list(dict.fromkeys(line.split("\t")[0].strip() for line in lines))
+    return list(filter(None, dict.fromkeys(line.split("\t")[0].strip() for line in lines)))
 
 
 def command_parser(command: str, description: str, split: bool = True) -> argparse.ArgumentParser:
@@ -179,14 +188,33 @@ def command_parser(command: str, description: str, split: bool = True) -> argpar
         help="a beam ranks by score / length^X (default 0)",
     )
     if split:
-        parser.add_argument(
-            "--split", default="test", help="train, dev or test (default)", choices=("train", "dev", "test")
-        )
+        parser.add_argument("--split", help="train, dev or test (default)", choices=("train", "dev", "test"))
         parser.add_argument(
             "--data", type=Path, metavar="FOLDER", help="folder of the data files (default: recipe's)"
         )
         parser.add_argument("--file", type=Path, help="score this file instead of a split of the recipe")
     return parser
+
+
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """What such a parser reads. Ends the program where one option would be ignored beside another."""
+    options = parser.parse_args(arguments)
+    if options.length_penalty and not options.beam:
+        parser.error("--length-penalty: ranks a beam; --beam is needed")
+    if "split" in options:
+        if options.split and options.file:
+            parser.error("--split, --file: one of them is allowed")
+        options.split = options.split or "test"
+    return options
+
+
+def output(text: str) -> Path:
+    """A file that can be written, for all that its folder says."""
+    path = Path(text)
+    if path.is_dir() or not path.parent.is_dir():
+        wrong = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+        raise argparse.ArgumentTypeError(f"{text}: {wrong}; a file in a folder that exists is wanted")
+    return path
 
 
 def _endings(text: str) -> tuple[str, ...]:
@@ -206,7 +234,7 @@ def _length_penalty(text: str) -> float:
 def split_of(checkpoint: Checkpoint, options: argparse.Namespace) -> Split:
     """The pairs that the options name. A file goes by its whole name: test.tsv is not the split test."""
     if options.file:
-        return read_split(options.file, options.file.name, checkpoint.texts()[0].normalise)
+        return read_split(options.file, options.file.name, normalisers(checkpoint.recipe))
     splits = load_splits(checkpoint.recipe, options.data)
     if options.split not in splits:
         raise DataError(f"split {options.split!r}: the recipe has {', '.join(splits)}")

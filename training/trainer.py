@@ -110,12 +110,19 @@ class Trainer:
         """
         if self.folder.checkpoint.exists():
             self._resume()
+        elif self.folder.best.exists():  # killed before its first checkpoint, or somebody's
+            self._refuse_another_run(load_checkpoint(self.folder.best))
         if self.progress["finished"]:
+            if not self.folder.best.exists():
+                raise CheckpointError(f"{self.folder.best}: this run has ended, and its best model is gone")
             self.folder.say(f"{self.folder.path}: this run has ended; nothing to do")
             return
         self.folder.start(self.recipe, self.audit, self.progress)
-        if self.train_set.too_long:
-            self.folder.say(f"train: {self.train_set.too_long} examples left out, over the recipe's limits")
+        if self.train_set.left_out:
+            self.folder.say(
+                f"train: {self.train_set.left_out} examples left out: empty, over the recipe's limits, or "
+                "with a special token in the target"
+            )
         with StopRequest() as stop:
             if not self.teachers or self._hear_teachers(stop):
                 self._train(stop)
@@ -220,7 +227,7 @@ class Trainer:
         if progress["best_wer"] is None or mean < progress["best_wer"]:
             progress["best_wer"], progress["best_epoch"] = mean, epoch
             weights = {f"model.{name}": tensor for name, tensor in predictor.state_dict().items()}
-            self._write(self.folder.best, weights, {"epoch": epoch, "dev": row})
+            self._write(self.folder.best, weights, {"epoch": epoch, "dev_wer": scores.wer})
         patience = self.recipe.training.patience_epochs
         out_of_patience = epoch - progress["best_epoch"] >= patience
         progress["finished"] = epoch >= self.recipe.training.epochs or out_of_patience

@@ -6,7 +6,7 @@ Knows nothing of models: the tokenizers files that it builds travel through chec
 from collections import Counter
 from collections.abc import Callable, Iterable
 
-from bundle.text import SourceText, TargetText, build_source, build_target
+from bundle.text import UNKNOWN, SourceText, TargetText, build_source, build_target
 from training.data import Split
 from training.recipe import Recipe, Text
 
@@ -38,4 +38,5 @@ def _tokens(reader: SourceText | TargetText, texts: Iterable[str]) -> list[str]:
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(reader.pieces(text))
+    counts.pop(UNKNOWN, None)  # what a text's own spelling of a special token becomes
     return sorted(counts, key=lambda token: (-counts[token], token))

@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 from export.card import make_card
 from training.__main__ import main
 from training.checkpoint import load_checkpoint
-from training.data import audit, load_splits
+from training.data import DataError, audit, load_splits
 from training.recipe import Extra, Files
 
 
@@ -99,3 +99,10 @@ def test_scores_of_another_model_are_left_out_and_named(
     capsys.readouterr()
     assert scored(run) == []
     assert f"scores\t{path.name} left out: {says}; evaluate the run again" in capsys.readouterr().out
+
+
+def test_scores_that_cannot_be_read_are_named(run: Path) -> None:
+    path = run / "scores-words.tsv.json"
+    path.write_text("{")
+    with pytest.raises(DataError, match=f"{path}: not JSON; evaluate the run again"):
+        scored(run)

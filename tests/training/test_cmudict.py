@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from training.cmudict import DictionaryError, build, main, read_pronunciations, split_of, stem
-from training.data import audit, read_split
+from training.data import Normalisers, audit, read_split
 
 LINES = b"""'cause K AH0 Z
 a AH0
@@ -57,7 +57,8 @@ def test_the_split_is_about_85_5_10_and_always_the_same() -> None:
 def test_the_files_are_what_training_reads(tmp_path: Path) -> None:
     words = [f"{a}{b}x" for a in "bcdfghklmn" for b in "aeiou"]
     counts = build("".join(f"{word} B AH0\n{word}(2) B EH1\n" for word in words).encode(), b"terms", tmp_path)
-    splits = {name: read_split(tmp_path / f"{name}.tsv", name, str) for name in ("train", "dev", "test")}
+    as_they_are, names = Normalisers(str, str), ("train", "dev", "test")
+    splits = {name: read_split(tmp_path / f"{name}.tsv", name, as_they_are) for name in names}
     report = audit(splits)
     assert sum(found for found, _ in counts.values()) == len(words)
     assert [split.examples for split in splits.values()] == [examples for _, examples in counts.values()]

@@ -7,7 +7,17 @@ import pytest
 from msgspec import structs
 
 from bundle.text import SourceText, TargetText, normaliser
-from training.data import MAX_LINE_BYTES, DataError, Split, audit, load_splits, read_split, to_examples
+from training.data import (
+    MAX_LINE_BYTES,
+    DataError,
+    Normalisers,
+    Split,
+    audit,
+    load_splits,
+    normalisers,
+    read_split,
+    to_examples,
+)
 from training.recipe import Files, Limits, Recipe, Text
 from training.vocabulary import build_texts
 
@@ -17,7 +27,7 @@ GOOD = b"".join(b"word%d\tW %d\n" % (number, number) for number in range(40))
 def read(tmp_path: Path, content: bytes) -> Split:
     path = tmp_path / "pairs.tsv"
     path.write_bytes(content)
-    return read_split(path, "train", str.lower)
+    return read_split(path, "train", Normalisers(str.lower, str))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +101,7 @@ def test_sources_that_normalise_to_nothing_are_counted_and_no_leak(tmp_path: Pat
     path = tmp_path / "pairs.tsv"
     path.write_text("\u0301\tA\nb\tB\n\u0302\tC\n")
     normalise = normaliser("char", False, strip_accents=True)
-    split = read_split(path, "train", normalise)
+    split = read_split(path, "train", Normalisers(normalise, str))
     assert list(split.by_source()) == ["\u0301", "b", "\u0302"]
     report = audit({"train": split, "test": split})
     assert report["test"]["sources_that_normalise_to_nothing"] == 2
@@ -121,13 +131,13 @@ def test_the_audit_tells_apart_what_each_file_brought(tmp_path: Path, tiny: Reci
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf"])
 def test_a_file_without_a_usable_line_is_refused(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(DataError, match="no usable line"):
+    with pytest.raises(DataError, match=r"(\d) of \1 lines are bad"):
         read(tmp_path, content)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="No such file"):
-        read_split(tmp_path / "none.tsv", "train", str)
+        read_split(tmp_path / "none.tsv", "train", Normalisers(str, str))
 
 
 def test_the_audit_counts_sources_in_two_splits(tmp_path: Path) -> None:
@@ -154,12 +164,61 @@ def test_vocabularies_hold_what_training_saw_the_frequent_first(tmp_path: Path, 
     assert SourceText(source).encode("az") == [3, 1]
 
 
+def test_targets_that_a_model_reads_alike_are_one(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("ahmed\tAhmed\tahmed\tAHMET\nAHMED\tahmet\tAhmad\n")
+    alike, apart = (read_split(path, "train", Normalisers(str.lower, target)) for target in (str.lower, str))
+    assert alike.by_source() == {"ahmed": ("Ahmed", "AHMET", "Ahmad")} and alike.repeated == 2
+    assert len(apart.by_source()["ahmed"]) == 5
+
+
+def test_blanks_between_words_tell_no_targets_apart(tmp_path: Path, tiny: Recipe) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("a\tX  Y\tX Y\n")
+    for level, targets in (("word", 1), ("char", 2)):
+        recipe = structs.replace(tiny, target=Text(level=level))
+        assert read_split(path, "train", normalisers(recipe)).examples == targets
+
+
+def test_a_pair_that_an_extra_file_spells_otherwise_counts_once(tmp_path: Path, tiny: Recipe) -> None:
+    for name, text in {"train": "a\tX\n", "dev": "b\tY\n", "extra": "A\tx\tz\n"}.items():
+        (tmp_path / f"{name}.tsv").write_text(text)
+    files = Files(
+        folder="", train="train.tsv", dev="dev.tsv", extra=("extra.tsv",), name="Own", licence="CC0-1.0"
+    )
+    low = Text(level="char", lowercase=True)
+    train = load_splits(structs.replace(tiny, data=files, source=low, target=low), tmp_path)["train"]
+    assert train.by_source() == {"a": ("X", "z")} and train.repeated == 1
+
+
+def test_only_the_end_of_a_line_ends_it(tmp_path: Path) -> None:
+    split = read(tmp_path, GOOD + b"crlf\tA\r\ninside\tB\rc\tC\n")
+    assert split.pairs[-1].source == "crlf" and split.pairs[-1].targets == ("A",)
+    assert split.parts[0].bad_lines == [(42, "a control character")]
+
+
+def test_special_tokens_that_a_text_spells_out_are_no_tokens(tmp_path: Path, tiny: Recipe) -> None:
+    split = read(tmp_path, b"a b\tX Y\n<S> b\tX\na\t<E> Y\n")
+    texts = build_texts(structs.replace(tiny, source=Text(level="word"), target=Text(level="word")), split)
+    source, target = SourceText(texts[0]), TargetText(texts[1])
+    assert source.tokens == ("<pad>", "<unk>", "a", "b")
+    assert target.tokens == ("<E>", "<unk>", "X", "Y", "<S>")
+    examples = to_examples(split, source, target, Limits(max_source_length=3, max_target_length=3))
+    assert (len(examples), examples.left_out) == (2, 1)
+
+
+@pytest.mark.parametrize("several", [0, 3])
+def test_a_file_says_how_many_of_its_sources_have_several_targets(tmp_path: Path, several: int) -> None:
+    more = b"".join(b"word%d\tX\n" % number for number in range(several))
+    assert read(tmp_path, GOOD + more).parts[0].several_share == several / 40
+
+
 def test_examples_over_the_limits_are_left_out_and_counted(tmp_path: Path, tiny: Recipe) -> None:
     split = read(tmp_path, b"ab\tba\nabc\tcba\nb\tbbbb\n")
     source, target = build_texts(tiny, split)
     texts = SourceText(source), TargetText(target)
     examples = to_examples(split, *texts, Limits(max_source_length=2, max_target_length=3))
-    assert (len(examples), examples.too_long) == (1, 2)
+    assert (len(examples), examples.left_out) == (1, 2)
     assert texts[1].decode(examples.target[0].tolist()) == "ba"
     with pytest.raises(DataError, match="over the limits"):
         to_examples(split, *texts, Limits(max_source_length=1, max_target_length=1))

@@ -63,3 +63,15 @@ def test_the_command_writes_a_table_and_a_picture(tiny_recipe: Path, tmp_path: P
     ]
     assert {row["from_h"] for row in rows if row["lag"] == "0"} == {"1.0"}
     assert (tmp_path / "g" / "gradients.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--steps", "1"), ("--steps", "many"), ("--sequences", "0"), ("--scales", "nan"), ("--scales", "0")],
+)
+def test_numbers_of_no_sense_are_refused(
+    option: str, value: str, tiny_recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["gradients", str(tiny_recipe), option, value])
+    assert f"argument {option}: {value}: a" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,13 +116,42 @@ def test_a_second_trainer_is_refused(
     assert main(command(tiny_recipe, trained)) == 0
 
 
+def test_a_folder_that_is_no_run_is_left_as_it_is(
+    tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("kept")
+    (tmp_path / "metrics.csv").write_text("somebody's")
+    assert main(command(tiny_recipe, tmp_path)) == 2
+    assert "no run's folder, yet it has a metrics.csv" in capsys.readouterr().err
+    assert (tmp_path / "metrics.csv").read_text() == "somebody's"
+    (tmp_path / "metrics.csv").unlink()
+    assert main(command(tiny_recipe, tmp_path)) == 0
+
+
+def test_a_best_model_without_its_checkpoint_is_not_overwritten_by_another_run(
+    trained: Path, tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that was killed before its first checkpoint begins anew; no other run takes its place."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    (folder / "checkpoint.safetensors").unlink()
+    before = contents(folder)
+    assert main(command(tiny_recipe, folder, "--set", "training.seed=5")) == 2
+    assert "holds a run of another recipe" in capsys.readouterr().err
+    assert contents(folder) == before
+    assert main(command(tiny_recipe, folder)) == 0
+    (folder / "best.safetensors").unlink()
+    assert main(command(tiny_recipe, folder)) == 2
+    assert "has ended, and its best model is gone" in capsys.readouterr().err
+
+
 def test_a_damaged_checkpoint_is_refused(
     trained: Path, tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = (trained / "checkpoint.safetensors").read_bytes()
     (tmp_path / "checkpoint.safetensors").write_bytes(content[:-100])
     assert main(command(tiny_recipe, tmp_path)) == 2
-    assert f"training: {tmp_path}/checkpoint.safetensors: " in capsys.readouterr().err
+    assert f"training: {tmp_path}/checkpoint.safetensors: damaged: " in capsys.readouterr().err
     (tmp_path / "checkpoint.safetensors").write_bytes((trained / "best.safetensors").read_bytes())
     assert main(command(tiny_recipe, tmp_path)) == 2
     assert "cannot go on from it" in capsys.readouterr().err
@@ -224,6 +254,13 @@ def test_evaluate_makes_no_folder_of_a_name_mistyped(
         ("training.seed=99999999999999999999", "training.seed: "),
         ('data.alphabet=""', "data.alphabet: "),
         ("model.hidden_size=7", "must be even"),
+        ("model.embedding_size=2000000", "model.embedding_size: Expected `int` <= 1048576"),
+        ("limits.max_source_length=65537", "limits.max_source_length: Expected `int` <= 65536"),
+        ("training.bucket_width=1000000000000", "training.bucket_width: Expected `int` <= "),
+        ("training.clip_norm=inf", "training.clip_norm: Expected `float` <= 1000000"),
+        ("training.clip_value=inf", "training.clip_value: "),
+        ("training.learning_rate=inf", "training.learning_rate: "),
+        ("training.weight_decay=inf", "training.weight_decay: "),
         ("nothing.here=1", "expected table.key=value"),
         ("training.epochs", "expected table.key=value"),
     ],
@@ -238,6 +275,8 @@ def test_extra_files_are_names_or_tables() -> None:
     data = load_recipe(RECIPES / "g2p-en.toml", [change]).data
     plain = Extra(file="a.tsv", name=data.name, licence=data.licence)
     assert data.extras == (plain, Extra(file="b.tsv", name="B", licence="MIT"))
+    with pytest.raises(RecipeError, match=r"data.extra.0: .*`nam`; allowed are file, name, licence"):
+        load_recipe(RECIPES / "g2p-en.toml", ['data.extra=[{file = "b.tsv", nam = "B"}]'])
     with pytest.raises(RecipeError, match="missing required field `licence`"):
         load_recipe(RECIPES / "g2p-en.toml", ['data.extra=[{file = "b.tsv", name = "B"}]'])
 

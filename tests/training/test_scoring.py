@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from bundle.text import build_source, build_target
 from training.__main__ import main
-from training.checkpoint import Checkpoint, save_checkpoint
+from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from training.data import load_splits
 from training.model import Seq2Seq
 from training.recipe import Card, Files, Limits, Model, Recipe, Text, Training
@@ -89,6 +90,11 @@ def test_a_beam_is_scored_beside_greedy_decoding(home: Path, capsys: pytest.Capt
         (["--beam", "3", "--n-best", "4", "--answers", "x"], "--n-best: 1 to the beam's width, 3"),
         (["--n-best", "2", "--answers", "x"], "--n-best: 1 to the beam's width, 1"),
         (["--beam", "3", "--n-best", "2"], "--n-best: needs --answers FILE"),
+        (["--length-penalty", "0.5"], "--length-penalty: ranks a beam; --beam is needed"),
+        (["--split", "dev", "--file", "x"], "--split, --file: one of them is allowed"),
+        (["--answers", "x", "--errors", "x"], "--errors, --answers: the same file"),
+        (["--answers", "nowhere/x"], "there is no folder nowhere"),
+        (["--errors", "/"], "is a folder; a file in a folder that exists is wanted"),
     ],
 )
 def test_decoding_of_no_sense_is_refused(
@@ -110,6 +116,35 @@ def test_a_file_does_not_pass_for_the_split_of_its_name(
     assert (home / "first" / "scores-test.json").read_bytes() == split
     file = json.loads((home / "first" / "scores-test.tsv.json").read_text())
     assert (file["dataset"], file["sources"]) == ("test.tsv", 1)
+
+
+def test_other_pairs_do_not_pass_for_the_runs_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Under the names that the recipe has, in another folder."""
+    folder = run(tmp_path / "run", 1)
+    found = load_checkpoint(folder / "best.safetensors")
+    (tmp_path / "train.tsv").write_text("a\tb\n")
+    (tmp_path / "test.tsv").write_text("ab\tba\n")
+    sha256 = load_splits(found.recipe)["test"].sha256
+    save_checkpoint(folder / "best.safetensors", replace(found, state={"data": {"test": sha256}}))
+    said(capsys, "evaluate", folder)
+    own = (folder / "scores-test.json").read_bytes()
+    (tmp_path / "other").mkdir()
+    for name in ("train.tsv", "test.tsv"):
+        (tmp_path / "other" / name).write_text("abcabcabca\tb\nc\tc\n")
+    printed = said(capsys, "evaluate", folder, "--data", tmp_path / "other")
+    assert "test\tnot kept for the model card: these are not the run's own pairs of that name\n" in printed
+    assert "test\t1 sources over 8 tokens count, which the service refuses\n" in printed
+    assert (folder / "scores-test.json").read_bytes() == own
+
+
+def test_labels_never_overwrite_the_words(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = home / "train.tsv"
+    before = words.read_bytes()
+    for to in (words, home / ".." / home.name / words.name):
+        with pytest.raises(SystemExit):
+            main(["label", str(home / "first"), "--words", str(words), "--to", str(to)])
+        assert "--to: the same file as --words" in capsys.readouterr().err
+    assert words.read_bytes() == before
 
 
 def test_the_list_of_answers(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,7 +221,7 @@ def test_labels_become_training_data(home: Path, tmp_path: Path, capsys: pytest.
     )
     lines = dict(line.split("\t") for line in to.read_text().splitlines())
     assert lines.keys() <= {"ab", "ca", "a"}  # none twice, and none longer than the limit
-    assert f"{len(lines)} of 5 labelled" in printed
+    assert f"{len(lines)} of 4 labelled" in printed
     to.write_text(f"{to.read_text()}a\tb\nzz\tab\n")  # one that is in the training data already
     data = Files(folder=".", train="train.tsv", dev="test.tsv", name="-", licence="-", extra=("labels.tsv",))
     recipe = Recipe(
