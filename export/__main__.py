@@ -47,6 +47,10 @@ def main(arguments: Sequence[str]) -> int:
             file.open("rb").close()
         given = options.samples.read_text(encoding="utf-8").splitlines() if options.samples else []
         checkpoint = load_checkpoint(options.run / "best.safetensors")
+        if checkpoint.recipe.model.backwards:
+            raise CheckpointError(
+                f"{options.run}: spells backwards; a model that spells forwards can be served"
+            )
         folder, worst = export(checkpoint, options, given)
     except (
         BundleError,

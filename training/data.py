@@ -283,8 +283,10 @@ class Examples:
         return np.split(order, np.flatnonzero(np.diff(self.groups[order])) + 1)
 
 
-def to_examples(split: Split, source: SourceText, target: TargetText, limits: Limits) -> Examples:
-    """One example a source-target pair.
+def to_examples(
+    split: Split, source: SourceText, target: TargetText, limits: Limits, backwards: bool = False
+) -> Examples:
+    """One example a source-target pair; `backwards`, targets are spelled from their ends.
 
     Left out, and counted, are pairs that are empty to a model, over the limits, or with a target that is not
     all tokens of the vocabulary: special ones that a text spells out are unknown.
@@ -293,7 +295,7 @@ def to_examples(split: Split, source: SourceText, target: TargetText, limits: Li
     sources = source.encode_many([pair.source for pair, _ in flat])
     numbers: dict[str, int] = {}
     kept = [
-        (ids, target_ids, numbers.setdefault(pair.read, len(numbers)))
+        (ids, target_ids[::-1] if backwards else target_ids, numbers.setdefault(pair.read, len(numbers)))
         for ids, (pair, text) in zip(sources, flat, strict=True)
         if 0 < len(ids) <= limits.max_source_length
         and 0 < len(target_ids := target.encode(text)) <= limits.max_target_length

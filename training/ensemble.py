@@ -1,18 +1,20 @@
 """Trained runs that answer together, as an ensemble: the mean of their probabilities decides.
 
-A run alone is an ensemble too. Knows nothing of what becomes of the answers.
+A run alone is an ensemble too. Runs that spell backwards are a second ensemble, and both must agree on an
+answer. Knows nothing of what becomes of the answers.
 """
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundle.text import SourceText, TargetText
+from training.agreement import agree
 from training.beam import BeamOptions, Hypothesis
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from training.data import Split
-from training.evaluate import Verdict, answer, judge, search
+from training.evaluate import Verdict, answer, judge, search, spelled
 from training.model import Seq2Seq
 
 
@@ -21,7 +23,8 @@ class Ensemble:
     """The best models of one run or more, which share their vocabularies, and how they decode."""
 
     checkpoint: Checkpoint  # the first
-    models: list[Seq2Seq]
+    forwards: list[Seq2Seq]  # those that spell so
+    backwards: list[Seq2Seq]
     options: BeamOptions
     is_beam: bool
 
@@ -34,8 +37,10 @@ class Ensemble:
     def decoding(self) -> str:
         """For people and model cards."""
         beam = f"beam {self.options.width}, length penalty {self.options.length_penalty:g}"
-        together = f", {len(self.models)} models" if len(self.models) > 1 else ""
-        return (beam if self.is_beam else "greedy") + together
+        count = len(self.forwards) + len(self.backwards)
+        together = f", {count} models" if count > 1 else ""
+        agreed = f", {len(self.backwards)} of them backwards" if self.forwards and self.backwards else ""
+        return (beam if self.is_beam else "greedy") + together + agreed
 
     @property
     def suffix(self) -> str:
@@ -45,10 +50,15 @@ class Ensemble:
 
     def answers(self, sources: Sequence[Sequence[int]]) -> list[list[Hypothesis]]:
         """The n_best of each source. One model's greedy answers are made as the service makes them."""
-        if self.is_beam or len(self.models) > 1:
-            return search(self.models, sources, self.options)
-        greedy = answer(self.models[0], sources, self.options.max_length)
-        return [[Hypothesis(tuple(ids), tuple(scores), sum(scores))] for ids, scores in greedy]
+        if self.forwards and self.backwards:
+            return agree(self.forwards, self.backwards, sources, self.options)
+        models, backwards = self.forwards or self.backwards, bool(self.backwards)
+        if self.is_beam or len(models) > 1:
+            found = search(models, sources, self.options)
+        else:
+            greedy = answer(models[0], sources, self.options.max_length)
+            found = [[Hypothesis(tuple(ids), tuple(scores), sum(scores))] for ids, scores in greedy]
+        return [[_as_read(one, backwards) for one in best] for best in found]
 
     def answers_to(self, split: Split) -> list[list[Hypothesis]]:
         """The n_best of each source of a split."""
@@ -60,12 +70,26 @@ class Ensemble:
 
 
 def load_ensemble(runs: Sequence[Path], options: argparse.Namespace) -> Ensemble:
-    """Raises CheckpointError when a run has no best model, or another vocabulary than the first."""
+    """Raises CheckpointError when a run has no best model, or another vocabulary than the first.
+
+    And where some spell backwards and others forwards, without a beam in whose hypotheses they may agree.
+    """
     checkpoints = [load_checkpoint(run / "best.safetensors") for run in runs]
     first = checkpoints[0]
     for run, other in zip(runs, checkpoints, strict=True):
         if (other.source_text, other.target_text) != (first.source_text, first.target_text):
             raise CheckpointError(f"{run}: has another vocabulary than {runs[0]}")
+        if other.recipe.model.backwards != first.recipe.model.backwards and not options.beam:
+            raise CheckpointError(f"{run}: spells from the other end than {runs[0]}; --beam is needed")
     width, n_best = options.beam or 1, getattr(options, "n_best", 1)
     beam = BeamOptions(width, n_best, options.length_penalty, first.recipe.limits.max_target_length)
-    return Ensemble(first, [checkpoint.model() for checkpoint in checkpoints], beam, bool(options.beam))
+    forwards, backwards = (
+        [one.model() for one in checkpoints if one.recipe.model.backwards is backwards]
+        for backwards in (False, True)
+    )
+    return Ensemble(first, forwards, backwards, beam, bool(options.beam))
+
+
+def _as_read(found: Hypothesis, backwards: bool) -> Hypothesis:
+    """Ids in the order in which a person reads them; scores stay in the order in which they were found."""
+    return replace(found, ids=tuple(spelled(found.ids, backwards)))

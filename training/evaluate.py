@@ -15,7 +15,7 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from bundle.text import SourceText, TargetText
-from training.beam import BeamOptions, Hypothesis, beam_search
+from training.beam import END, BeamOptions, Hypothesis, beam_search
 from training.model import Seq2Seq
 
 BATCH = 512
@@ -66,6 +66,14 @@ def search(
         return beam_search(models, padded, lengths, options)
 
     return _in_batches(sources, size, run, [Hypothesis()])
+
+
+def spelled(ids: Sequence[int], backwards: bool) -> list[int]:
+    """What a model emitted as it is read: one that spells backwards began with the end. <E> stays last."""
+    if not backwards:
+        return list(ids)
+    end = ids[-1:] if ids and ids[-1] == END else []
+    return [*reversed(ids[: len(ids) - len(end)]), *end]
 
 
 def _in_batches(
@@ -123,11 +131,12 @@ def evaluate(
     max_length: int,
     device: torch.device | str = "cpu",
     together: Callable[[list[Verdict]], list[Verdict]] = list,
+    backwards: bool = False,
 ) -> Scores:
-    """Scores greedy answers against every target of each source.
+    """Scores greedy answers against every target of each source. `backwards`: of a model that spells so.
 
     `together` may add what other processes found on their share of the sources.
     """
     source, target = texts
     answers = answer(model, source.encode_many(list(grouped)), max_length, device)
-    return score(together(judge([ids for ids, _ in answers], grouped, target)))
+    return score(together(judge([spelled(ids, backwards) for ids, _ in answers], grouped, target)))

@@ -90,6 +90,7 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     input_feeding: bool = False
     context: Literal["first-step", "every-step"] = "first-step"  # where the encoder's summary goes
     starts_from: Literal["top", "bottom"] = "top"  # which layers start a decoder that has fewer
+    backwards: bool = False  # spells a target from its end: to agree with others, never to be served
     dropout: Share = 0.0
     variational_dropout: bool = False  # one mask for all steps of a sequence
 

@@ -74,7 +74,9 @@ def make_start(
 
 
 def _fitting(name: str, found: Checkpoint, recipe: Recipe, fresh: Start) -> Checkpoint:
-    """A model that reads and writes what the recipe does. Raises RecipeError."""
+    """A model that reads and writes what the recipe does, from the same end. Raises RecipeError."""
+    if found.recipe.model.backwards != recipe.model.backwards:
+        raise RecipeError(f"{name}: its model.backwards is another")
     for side, known, needed in zip(("source", "target"), found.texts(), fresh.texts(), strict=True):
         if getattr(found.recipe, side) != getattr(recipe, side):
             raise RecipeError(f"{name}: its [{side}] is another")

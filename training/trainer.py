@@ -67,7 +67,8 @@ class Trainer:
         self.dev = splits["dev"].by_source()
         self.commit = code_revision()
         self.data = {name: split.sha256 for name, split in splits.items()}
-        self.train_set = to_examples(splits["train"], *self.texts, recipe.limits)
+        backwards = recipe.model.backwards
+        self.train_set = to_examples(splits["train"], *self.texts, recipe.limits, backwards)
         self.teachers = start.teachers
         self.lessons: Lessons | None = None
         self._make_network(start)
@@ -213,7 +214,8 @@ class Trainer:
             raise TrainingError(f"epoch {epoch}: the processes no longer have the same weights")
         mine = dict(self.ranks.share(list(self.dev.items())))
         longest, device = self.recipe.limits.max_target_length, self.fabric.device
-        scores = evaluate(predictor, mine, self.texts, longest, device, self.ranks.gather_items)
+        together, backwards = self.ranks.gather_items, self.recipe.model.backwards
+        scores = evaluate(predictor, mine, self.texts, longest, device, together, backwards)
         progress, tally = self.progress, self.progress["epoch_tally"]
         progress["seconds"] += tally["seconds"]
         rate = self.optimizer.param_groups[0]["lr"]
