@@ -23,9 +23,13 @@ ROOT = Path(__file__).parents[2]
 def start(server: str, *arguments: str | bytes, **options) -> subprocess.Popen[bytes]:
     streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CHAIRLIFT_SERVER": server, "TERM": "xterm"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "chairlift", *arguments], env=environment, cwd=ROOT, **streams
-    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what ignores it hands that down
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "chairlift", *arguments], env=environment, cwd=ROOT, **streams
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run(server: str, *arguments: str | bytes, feed: bytes | None = None) -> tuple[int, str, str]:
