@@ -28,8 +28,11 @@ def fit_calibration(
     share = None
     if train:
         [part] = read_pairs(train, checkpoint).parts
-        share = part.several_share
-        dataset += f", {share:.1%} with several targets"
+        if fitted_on.can_stand_for(part.several_share):
+            share = part.several_share
+            dataset += f", weighted to {share:.1%} with several targets"
+        else:
+            print(f"calibration\t{dataset} as it is: {fitted_on.several_share:.0%} have several targets")
     curve = fit(fitted_on, smoothings_of(checkpoint.recipe.training), share)
     confidences = curve.confidences(judged)
     return Calibration(

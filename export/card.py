@@ -78,9 +78,9 @@ def _scores(run: Path, recipe: Recipe) -> tuple[Score, ...]:
     digest, rates = best_digest(run), []
     for path in sorted(run.glob("scores-*.json")):
         try:
-            scores = json.loads(path.read_bytes())
-        except ValueError as error:
-            raise DataError(f"{path}: not JSON; evaluate the run again") from error
+            scores = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+        except msgspec.DecodeError as error:
+            raise DataError(f"{path}: {error}; evaluate the run again") from error
         if scores.get("model_sha256") == digest:
             found = Scores(scores["wer"], scores["per"], scores["sources"])
             within = (scores["wer_interval_95"], scores["per_interval_95"])

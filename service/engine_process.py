@@ -42,6 +42,7 @@ def main() -> int:
     os.nice(NICENESS)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # the front decides when this ends
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # what the watchdog ends a process with
     logs.configure(sys.argv[2])
     channel = Channel(socket.socket(fileno=int(sys.argv[1])))
     match channel.receive(wait=True):
@@ -106,7 +107,10 @@ class EngineHost:
             for rows in (engine, express):
                 rows.warm_up()
             difference = verify(bundle, engine)
-        except (DeviceLost, StartError):
+        except StartError:
+            raise
+        except DeviceLost:
+            log.error("the device is lost before its first row", exc_info=True)
             raise
         except Exception as error:  # such as a device without memory for so many rows
             log.error("the engine does not start", exc_info=True)

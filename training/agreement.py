@@ -11,13 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from training.beam import END, BeamOptions, Hypothesis
-from training.evaluate import search, spelled
+from training.data import padded
+from training.evaluate import BATCH, search, spelled
 from training.model import Seq2Seq
 
-BATCH = 512
 Ids = tuple[int, ...]
 
 
@@ -61,20 +61,11 @@ def read_along(
     order = sorted(range(len(answers)), key=lambda place: (len(sources[place]), len(answers[place])))
     for start in range(0, len(order), BATCH):
         chosen = order[start : start + BATCH]
-        source, lengths = _padded([sources[place] for place in chosen])
-        target, ends = _padded([answers[place] for place in chosen])
+        source, lengths = map(torch.from_numpy, padded([sources[place] for place in chosen]))
+        target, ends = map(torch.from_numpy, padded([answers[place] for place in chosen]))
         read = nn.functional.pad(target[:, :-1], (1, 0), value=models[0].start_id)
         shares = [model(source, lengths, read).float().softmax(dim=2) for model in models]  # [B, T, V] each
         chances = torch.stack(shares).mean(dim=0).gather(2, target.unsqueeze(2)).squeeze(2)  # [B, T]
         is_told = torch.arange(target.shape[1]) < ends.unsqueeze(1)
         worth[chosen] = chances.log().double().where(is_told, 0.0).sum(dim=1).numpy()
     return worth
-
-
-def _padded(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Ids of each row, filled up with 0, and how many each has."""
-    lengths = torch.tensor([len(row) for row in rows])
-    padded = torch.zeros(len(rows), int(lengths.max()), dtype=torch.int64)
-    for place, row in enumerate(rows):
-        padded[place, : len(row)] = torch.tensor(row)
-    return padded, lengths

@@ -1,6 +1,7 @@
 """Files replaced as a whole: whatever kills the process leaves the old content or the new, never a part."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -17,7 +18,8 @@ def write_atomically(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         raise OSError(error.errno, error.strerror, str(path)) from error
     folder = os.open(path.parent, os.O_RDONLY)
     try:

@@ -60,13 +60,19 @@ class Judged:
         """The log-odds of each [B], as bundle/confidence.py has them."""
         return [log_odds(scores, smoothing, self.emitted) for scores in self.scores]
 
-    def weights(self, several_share: float | None) -> np.ndarray:
-        """What each answer counts [B], 1 in the mean, for that share of the sources to have several targets.
+    @property
+    def several_share(self) -> float:
+        """Of the sources, those with several targets."""
+        return float(self.several.mean())
 
-        All count alike where no share is given, or where some can stand for none of the others.
-        """
-        own = self.several.mean()
-        if several_share is None or not 0 < own < 1:
+    def can_stand_for(self, several_share: float) -> bool:
+        """Whether weights can make that the share: sources of both kinds are there, or it is so."""
+        return 0 < self.several_share < 1 or several_share == self.several_share
+
+    def weights(self, several_share: float) -> np.ndarray:
+        """What each answer counts [B], 1 in the mean, so that such a share has several targets."""
+        own = self.several_share
+        if own == several_share:
             return np.ones(len(self.several))
         return np.where(self.several, several_share / own, (1 - several_share) / (1 - own))
 
@@ -104,8 +110,11 @@ def fit(judged: Judged, smoothings: Sequence[float], several_share: float | None
     """The likeliest curve for one answer or more, with one of these smoothings.
 
     It holds where `several_share` of the sources have several targets, any of which is right: a split may
-    have another share than the data that it stands for.
+    have another share than the data that it stands for. The answers must be ones that can stand for it.
     """
+    if several_share is None:
+        several_share = judged.several_share
+    assert judged.can_stand_for(several_share), "ask first"
     weights = judged.weights(several_share)
     return min((_fit(judged, weights, smoothing) for smoothing in smoothings), key=lambda found: found[0])[1]
 

@@ -19,7 +19,7 @@ import numpy as np
 from bundle.text import SourceText, TargetText, normaliser
 from training.recipe import Files, Limits, Recipe, Reverse
 
-UNKNOWN = 1  # the id, in both vocabularies, of what is not in them
+UNKNOWN_ID = 1  # the id, in both vocabularies, of what is not in them
 MAX_BAD_SHARE = 0.05
 MAX_LINE_BYTES = 10_000
 
@@ -299,15 +299,16 @@ def to_examples(
         for ids, (pair, text) in zip(sources, flat, strict=True)
         if 0 < len(ids) <= limits.max_source_length
         and 0 < len(target_ids := target.encode(text)) <= limits.max_target_length
-        and UNKNOWN not in target_ids
+        and UNKNOWN_ID not in target_ids
     ]
     if not kept:
         raise DataError(f"{split.name}: every pair is empty, over the limits, or spells special tokens out")
     source_rows, target_rows, groups = zip(*kept, strict=True)
-    return Examples(*_padded(source_rows), *_padded(target_rows), np.array(groups), len(flat) - len(kept))
+    return Examples(*padded(source_rows), *padded(target_rows), np.array(groups), len(flat) - len(kept))
 
 
-def _padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+def padded(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Ids of each row, filled up with 0, [N, the longest]; and how many each has, [N]. One row at least."""
     lengths = np.array([len(row) for row in rows], dtype=np.int64)
     array = np.zeros((len(rows), lengths.max()), dtype=np.int64)
     for index, row in enumerate(rows):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from bundle.text import SourceText, TargetText
 from training.beam import END, BeamOptions, Hypothesis, beam_search
+from training.data import padded
 from training.model import Seq2Seq
 
 BATCH = 512
@@ -50,8 +51,8 @@ def answer(
 ) -> list[tuple[list[int], list[float]]]:
     """Greedy ids (with <E>) and their log-probabilities for the ids of each source, in order."""
 
-    def run(padded: Tensor, lengths: Tensor) -> list[tuple[list[int], list[float]]]:
-        return model.greedy(padded.to(device), lengths, max_length)
+    def run(source: Tensor, lengths: Tensor) -> list[tuple[list[int], list[float]]]:
+        return model.greedy(source.to(device), lengths, max_length)
 
     return _in_batches(sources, BATCH, run, ([], []))
 
@@ -62,8 +63,8 @@ def search(
     """The n_best hypotheses for the ids of each source, in order."""
     size = max(1, BEAM_ROWS // options.width)
 
-    def run(padded: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
-        return beam_search(models, padded, lengths, options)
+    def run(source: Tensor, lengths: Tensor) -> list[list[Hypothesis]]:
+        return beam_search(models, source, lengths, options)
 
     return _in_batches(sources, size, run, [Hypothesis()])
 
@@ -90,11 +91,8 @@ def _in_batches(
     order = sorted(filter(sources.__getitem__, range(len(sources))), key=lambda index: len(sources[index]))
     for start in range(0, len(order), size):
         chosen = order[start : start + size]
-        lengths = torch.tensor([len(sources[index]) for index in chosen])
-        padded = np.zeros((len(chosen), int(lengths.max())), dtype=np.int64)
-        for row, index in enumerate(chosen):
-            padded[row, : len(sources[index])] = sources[index]
-        answers |= zip(chosen, run(torch.from_numpy(padded), lengths), strict=True)
+        source, lengths = map(torch.from_numpy, padded([sources[index] for index in chosen]))
+        answers |= zip(chosen, run(source, lengths), strict=True)
     return [answers.get(index, nothing) for index in range(len(sources))]
 
 

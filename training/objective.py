@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from training.batches import IGNORED, Batch, Lesson
-from training.data import UNKNOWN
+from training.data import UNKNOWN_ID
 from training.recipe import Training
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # source, lengths, read -> logits [B, T, V]
@@ -90,7 +90,7 @@ def drop_words(tokens: Tensor, share: float, spared: int = 0) -> Tensor:
         return tokens
     dropped = torch.rand(tokens.shape, device=tokens.device) < share
     dropped[:, :spared] = False
-    return tokens.masked_fill(dropped, UNKNOWN)
+    return tokens.masked_fill(dropped, UNKNOWN_ID)
 
 
 @torch.no_grad()

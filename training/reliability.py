@@ -42,9 +42,10 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     ensemble = load_ensemble(options.runs, options)
     split = split_of(ensemble.checkpoint, options)
     fitted_on, share = _fitted_on(ensemble, options)
-    judged = _judged(ensemble, fitted_on)
-    has = judged.several.mean()
-    curve = fit(judged, smoothings_of(ensemble.checkpoint.recipe.training), share)
+    fitting = _judged(ensemble, fitted_on)
+    if share is not None and not fitting.can_stand_for(share):
+        share = None
+    curve = fit(fitting, smoothings_of(ensemble.checkpoint.recipe.training), share)
     judged = _judged(ensemble, split)
     confidences, right = curve.confidences(judged), judged.right
     groups = group_by_size(confidences, right)
@@ -58,7 +59,10 @@ def run_calibrate(arguments: Sequence[str]) -> int:
         f"ceiling {curve.ceiling:g}, smoothing {curve.smoothing:g}\t{ensemble.decoding}"
     )
     if share is not None:
-        print(f"several targets\t{has:.1%} of the sources of {fitted_on.name}, which count as {share:.1%}")
+        print(
+            f"several targets\t{fitting.several_share:.1%} of the sources of {fitted_on.name}, "
+            f"which count as {share:.1%}"
+        )
     print("confidence\tright\tanswers")
     for group in groups:
         print(f"{group.confidence:.4f}\t{group.accuracy:.4f}\t{group.answers}")

@@ -23,7 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from training.atomic import write_atomically
 from training.recipe import Recipe
 
-READ = ("audit.json", "metrics.csv", "layers.csv", "curves.png", "layers.png")  # by people
+READ = ("recipe.json", "audit.json", "metrics.csv", "layers.csv", "curves.png", "layers.png")  # by people
 Row = dict[str, Any]
 Item = TypeVar("Item")
 
@@ -52,8 +52,8 @@ class RunFolder:
             return
         self.path.mkdir(parents=True, exist_ok=True)
         strange = [name for name in READ if (self.path / name).exists()]
-        if strange and not (self.path / "recipe.json").exists():
-            raise RunFolderError(f"{self.path}: no run's folder, yet it has a {strange[0]}: use another one")
+        if strange and not _is_recipe(self.path / "recipe.json"):
+            raise RunFolderError(f"{self.path}: no run's folder, yet it has {strange[0]}: use another one")
         descriptor = os.open(self.path / ".lock", os.O_CREAT | os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -151,6 +151,15 @@ class StepBar:
         """Shows a step; the tally is empty right after an epoch's end."""
         loss = tally["loss"] / max(tally["tokens"], 1)
         self._bar.update(self._task, completed=step, description=f"loss {loss:.3f}")
+
+
+def _is_recipe(path: Path) -> bool:
+    """Whether a run began with this file."""
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        return False
+    return {"card", "data", "model", "training"} <= found.keys()
 
 
 def _json(value: object) -> bytes:

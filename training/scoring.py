@@ -12,7 +12,7 @@ from bundle.values import MOST_BEAM
 from training.atomic import write_atomically
 from training.beam import Hypothesis
 from training.checkpoint import Checkpoint
-from training.data import UNKNOWN, DataError, Split, find_kin, load_splits, normalisers, read_split
+from training.data import UNKNOWN_ID, DataError, Split, find_kin, load_splits, normalisers, read_split
 from training.ensemble import load_ensemble
 from training.evaluate import Verdict, score
 from training.report import RunFolder
@@ -31,8 +31,7 @@ def run_evaluate(arguments: Sequence[str]) -> int:
     answers = ensemble.answers_to(split)
     verdicts = ensemble.judge(split, answers)
     scores, (wer, per) = score(verdicts), intervals(verdicts)
-    known = ensemble.checkpoint.state.get("data", {}).get(split.name, split.sha256)
-    if known != split.sha256:
+    if len(options.runs) == 1 and not _are_the_runs_own(split, ensemble.checkpoint):
         print(f"{split.name}\tnot kept for the model card: these are not the run's own pairs of that name")
     elif len(options.runs) == 1:
         RunFolder(options.runs[0]).write_scores(
@@ -71,6 +70,12 @@ def run_evaluate(arguments: Sequence[str]) -> int:
     return 0
 
 
+def _are_the_runs_own(split: Split, checkpoint: Checkpoint) -> bool:
+    """Whether the pairs are those that the run knows by that name, if it knows any."""
+    known: dict[str, str] = checkpoint.state.get("data", {})
+    return known.get(split.name, split.sha256) == split.sha256
+
+
 def _tell(name: str, verdicts: Sequence[Verdict], decoding: str) -> None:
     scores, (wer, per) = score(verdicts), intervals(verdicts)
     print(
@@ -98,6 +103,10 @@ def _evaluate_options(arguments: Sequence[str]) -> argparse.Namespace:
     options = parse(parser, arguments)
     if options.errors and options.errors == options.answers:
         parser.error("--errors, --answers: the same file; two are needed")
+    for name in ("errors", "answers"):
+        refuse_to_overwrite(
+            parser, f"--{name}", getattr(options, name), [options.file, *_best_models(options)]
+        )
     if not 1 <= options.n_best <= max(1, options.beam):
         parser.error(f"--n-best: 1 to the beam's width, {max(1, options.beam)}, are allowed")
     if options.n_best > 1 and not options.answers:
@@ -139,18 +148,17 @@ def run_label(arguments: Sequence[str]) -> int:
     parser.add_argument("--words", type=Path, required=True, metavar="FILE", help="sources: the first column")
     parser.add_argument("--to", type=output, required=True, metavar="FILE", help="the file to write")
     options = parse(parser, arguments)
-    if options.to.exists() and options.words.exists() and options.to.samefile(options.words):
-        parser.error("--to: the same file as --words; another one is needed")
+    refuse_to_overwrite(parser, "--to", options.to, [options.words, *_best_models(options)])
     ensemble = load_ensemble(options.runs, options)
     source, target = ensemble.texts
     words = _read_words(options.words)
     longest = ensemble.checkpoint.recipe.limits.max_source_length
     usable = {word: ids for word in words if word and 0 < len(ids := source.encode(word)) <= longest}
-    readable = {word: ids for word, ids in usable.items() if UNKNOWN not in ids}
+    readable = {word: ids for word, ids in usable.items() if UNKNOWN_ID not in ids}
     written = []
     for word, (best, *_) in zip(readable, ensemble.answers(list(readable.values())), strict=True):
         text = _text(best, target)
-        if text and best.ids[-1] == 0 and UNKNOWN not in best.ids:  # cut off, it would teach to ramble
+        if text and best.ids[-1] == 0 and UNKNOWN_ID not in best.ids:  # cut off, it would teach to ramble
             written.append(f"{word}\t{text}\n")
     write_atomically(options.to, "".join(written).encode())
     print(
@@ -163,7 +171,7 @@ def run_label(arguments: Sequence[str]) -> int:
 def _read_words(path: Path) -> list[str]:
     """The first column of each line, once. Raises DataError."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8, from byte {error.start} on") from error
     return list(filter(None, dict.fromkeys(line.split("\t")[0].strip() for line in lines)))
@@ -215,6 +223,19 @@ def output(text: str) -> Path:
         wrong = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise argparse.ArgumentTypeError(f"{text}: {wrong}; a file in a folder that exists is wanted")
     return path
+
+
+def _best_models(options: argparse.Namespace) -> list[Path]:
+    return [run / "best.safetensors" for run in options.runs]
+
+
+def refuse_to_overwrite(
+    parser: argparse.ArgumentParser, name: str, written: Path | None, read: Sequence[Path | None]
+) -> None:
+    """Ends the program where the file of an option is one that is read."""
+    for path in read:
+        if path and written and path.exists() and written.exists() and written.samefile(path):
+            parser.error(f"{name}: {written} is read; another file is needed")
 
 
 def _endings(text: str) -> tuple[str, ...]:

@@ -242,7 +242,8 @@ class Trainer:
     def _write(self, path: Path, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         """One file for all ranks."""
         if self.ranks.rank == 0:
-            state = {"data": self.data, "commit": self.commit, **self._written_with(), **state}
+            about = {"data": self.data, "examples": len(self.train_set), "commit": self.commit}
+            state = {**about, **self._written_with(), **state}
             save_checkpoint(path, Checkpoint(self.recipe, self.source_text, self.target_text, tensors, state))
 
     def _save(self) -> None:
@@ -259,6 +260,7 @@ class Trainer:
             self.progress = {name: progress[name] for name in self.progress}
             self.progress["epoch_tally"] = {name: progress["epoch_tally"][name] for name in new_tally()}
             written_with = {name: found.state[name] for name in self._written_with()}
+            self._refuse_other_epochs(found.state)
         except KeyError as error:
             raise CheckpointError(f"{path}: cannot go on from it: it lacks {error}") from error
         except RuntimeError as error:
@@ -267,6 +269,16 @@ class Trainer:
         for name, now in self._written_with().items():
             if (before := written_with[name]) != now:
                 self.folder.say(f"warning: {name} {before} before, {now} now: the weights may differ in bits")
+
+    def _refuse_other_epochs(self, state: dict[str, Any]) -> None:
+        """The same files may once have been read as other examples: then a step is not where it was."""
+        rows, examples = self.progress["history"], len(self.train_set)
+        fits = all(row["step"] == row["epoch"] * self.steps_per_epoch for row in rows)
+        if not fits or state.get("examples", examples) != examples:
+            raise TrainingError(
+                f"{self.folder.path}: holds a run that read the same data as other examples, with an earlier "
+                "version of this program: use another folder, with --from to begin where this one is"
+            )
 
     def _refuse_another_run(self, found: Checkpoint) -> None:
         before, now = found.recipe.training.processes, self.recipe.training.processes

@@ -118,7 +118,25 @@ def test_it_is_fitted_for_the_share_of_the_pairs_that_dev_stands_for(
         emitted = manifest.vocabulary.target_size - 1
         said.append((manifest.calibration.dataset, confidence(manifest.calibration, [-0.2, -0.2], emitted)))
     assert said[0] == ("dev", pytest.approx(0.5, abs=0.02))
-    assert said[1] == ("dev, 10.0% with several targets", pytest.approx(0.1, abs=0.05))
+    assert said[1] == ("dev, weighted to 10.0% with several targets", pytest.approx(0.1, abs=0.05))
+
+
+def test_where_dev_cannot_stand_for_them_it_says_so(
+    tiny_run: Path,
+    files: tuple[Path, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """No source of dev has several targets."""
+    monkeypatch.setattr(
+        export.calibration, "greedy_answers", lambda _, __, sources: [([2, 0], [-0.2, -0.2])] * len(sources)
+    )
+    train = tmp_path / "train.tsv"
+    train.write_text("a\tT0\tT1\nb\tT0\n")
+    found = exported(tiny_run, tmp_path, "--dev", files[0], "--score", files[1], "--train", train)
+    assert found.manifest.calibration is not None and found.manifest.calibration.dataset == "dev"
+    assert "calibration\tdev as it is: 0% have several targets" in capsys.readouterr().out
 
 
 def test_what_dev_stands_for_counts_with_dev_alone(

@@ -101,8 +101,9 @@ def test_scores_of_another_model_are_left_out_and_named(
     assert f"scores\t{path.name} left out: {says}; evaluate the run again" in capsys.readouterr().out
 
 
-def test_scores_that_cannot_be_read_are_named(run: Path) -> None:
+@pytest.mark.parametrize("content", ["{", "[]", "7"])
+def test_scores_that_cannot_be_read_are_named(content: str, run: Path) -> None:
     path = run / "scores-words.tsv.json"
-    path.write_text("{")
-    with pytest.raises(DataError, match=f"{path}: not JSON; evaluate the run again"):
+    path.write_text(content)
+    with pytest.raises(DataError, match=f"{path}: .*; evaluate the run again"):
         scored(run)

@@ -158,12 +158,20 @@ def fails_on_a_device(bundle: Bundle, engine: Engine | DeviceEngine) -> float:
     return 0.0
 
 
-@pytest.mark.parametrize("kind", [NoRoom, OnCpu])
+class NoRoomInWarmUp(OnCpu):
+    """It has room for its rows, not for wider memory."""
+
+    def warm_up(self) -> None:
+        self.device = "cuda"
+        raise DeviceLost("cuda failed between two steps") from Fail("Failed to allocate memory")
+
+
+@pytest.mark.parametrize("kind", [NoRoom, OnCpu, NoRoomInWarmUp])
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 def test_a_device_without_room_falls_back_or_says_so(
-    kind: type[DeviceEngine], device: str, tiny_bundle, monkeypatch
+    kind: type[DeviceEngine], device: str, tiny_bundle, monkeypatch, caplog
 ):
-    """The process ends with what it said, and not by an error of its own."""
+    """The process ends with what it said, and not by an error of its own; the log has the cause."""
     monkeypatch.setattr(opening, "check_cuda", lambda: None)
     monkeypatch.setattr(opening, "DeviceEngine", kind)
     monkeypatch.setattr(engine_process, "open_beside", lambda engine, *_: engine)
@@ -180,6 +188,7 @@ def test_a_device_without_room_falls_back_or_says_so(
     assert isinstance(said, Ready if device == "auto" else Failed)
     assert "cuda" in reason and "secret" not in reason
     assert device == "cuda" or said.device == "cpu"
+    assert "Failed to allocate memory" in caplog.text
 
 
 @pytest.mark.parametrize("runs", [0, 5])
@@ -231,8 +240,13 @@ async def test_callers_hear_unavailable_and_may_try_again(start):
     assert await service.texts("ddd") == await service.texts("ddd")
 
 
-def test_a_device_that_hangs_ends_the_process(monkeypatch):
+@pytest.fixture
+def no_alarm(monkeypatch):
+    """The timer is the process's, and pytest's own."""
     monkeypatch.setattr("service.watchdog.signal.setitimer", lambda *_: None)
+
+
+def test_a_device_that_hangs_ends_the_process(monkeypatch, no_alarm):
     ends: list[int] = []
     gone, hung = threading.Event(), threading.Event()
     monkeypatch.setattr("service.watchdog.os._exit", lambda status: (ends.append(status), hung.set()))
@@ -243,7 +257,7 @@ def test_a_device_that_hangs_ends_the_process(monkeypatch):
     assert gone.is_set() and ends[0] == HUNG
 
 
-def test_steps_that_come_back_end_nothing(monkeypatch):
+def test_steps_that_come_back_end_nothing(monkeypatch, no_alarm):
     """Negative control: many of them take longer than one may."""
     ends: list[int] = []
     monkeypatch.setattr("service.watchdog.os._exit", ends.append)

@@ -115,6 +115,7 @@ def test_a_split_with_more_targets_a_source_stands_for_one_with_fewer() -> None:
     several = chance.random(ANSWERS) < 0.4
     right = chance.random(ANSWERS) < np.where(several, 0.9, 0.6)
     answers = Judged([[-0.5]] * ANSWERS, right, several, EMITTED)
+    assert answers.several_share == pytest.approx(0.4, abs=0.01)
     for share, accuracy in ((None, 0.72), (0.4, 0.72), (0.1, 0.63), (0.0, 0.6), (1.0, 0.9)):
         assert fit(answers, [0.0], share).confidences(answers)[0] == pytest.approx(accuracy, abs=0.01)
 
@@ -122,7 +123,8 @@ def test_a_split_with_more_targets_a_source_stands_for_one_with_fewer() -> None:
 @pytest.mark.parametrize("several", [True, False])
 def test_no_source_can_stand_for_one_that_is_not_there(several: bool) -> None:
     answers = Judged([[-0.5]] * 4, np.full(4, True), np.full(4, several), EMITTED)
-    assert answers.weights(0.3).tolist() == [1, 1, 1, 1]
+    assert answers.can_stand_for(float(several)) and not answers.can_stand_for(0.3)
+    assert answers.weights(float(several)).tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.04, 0.12])
@@ -167,6 +169,8 @@ def test_the_command_fits_for_the_training_files_share(
     files = ("--fit", tmp_path / "dev.tsv", "--file", tmp_path / "dev.tsv", "--train", tmp_path / "train.tsv")
     printed = said(capsys, "calibrate", folder, *files)
     assert "several targets\t50.0% of the sources of dev.tsv, which count as 10.0%\n" in printed
+    (tmp_path / "dev.tsv").write_text("ab\ta\nbc\tb\n")
+    assert "several targets" not in said(capsys, "calibrate", folder, *files), "none can stand for one"
 
 
 def test_the_command_needs_a_whole_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,3 +99,11 @@ def test_a_write_that_fails_leaves_the_old_file(
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
     assert os.listdir(tmp_path) == ["file"]  # noqa: PTH208 (names alone)
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "x", tmp_path / "nowhere" / "x"):
+        with pytest.raises(OSError) as refusal:
+            write_atomically(path, b"new")
+        assert refusal.value.filename == str(path)

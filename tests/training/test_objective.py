@@ -7,7 +7,7 @@ from torch import Tensor
 
 from training.batches import IGNORED, Batch
 from training.model import Seq2Seq
-from training.objective import UNKNOWN, add_gradients, drop_words, mix_own
+from training.objective import UNKNOWN_ID, add_gradients, drop_words, mix_own
 from training.recipe import Model, Training
 from training.recurrent import make_dropout
 
@@ -46,8 +46,8 @@ def test_the_share_of_words_that_become_unknown() -> None:
     tokens = torch.full((200, 50), 9)
     dropped = drop_words(tokens, 0.2, spared=1)
     assert dropped[:, 0].eq(9).all()
-    assert set(dropped.unique().tolist()) == {9, UNKNOWN}
-    assert dropped[:, 1:].eq(UNKNOWN).float().mean().item() == pytest.approx(0.2, abs=0.02)
+    assert set(dropped.unique().tolist()) == {9, UNKNOWN_ID}
+    assert dropped[:, 1:].eq(UNKNOWN_ID).float().mean().item() == pytest.approx(0.2, abs=0.02)
     assert drop_words(tokens, 0.0) is tokens
 
 

@@ -122,9 +122,13 @@ def test_a_folder_that_is_no_run_is_left_as_it_is(
     (tmp_path / "notes.txt").write_text("kept")
     (tmp_path / "metrics.csv").write_text("somebody's")
     assert main(command(tiny_recipe, tmp_path)) == 2
-    assert "no run's folder, yet it has a metrics.csv" in capsys.readouterr().err
+    assert "no run's folder, yet it has metrics.csv" in capsys.readouterr().err
     assert (tmp_path / "metrics.csv").read_text() == "somebody's"
     (tmp_path / "metrics.csv").unlink()
+    (tmp_path / "recipe.json").write_text('{"eggs": 3}')
+    assert main(command(tiny_recipe, tmp_path)) == 2
+    assert "yet it has recipe.json" in capsys.readouterr().err
+    (tmp_path / "recipe.json").unlink()
     assert main(command(tiny_recipe, tmp_path)) == 0
 
 
@@ -143,6 +147,25 @@ def test_a_best_model_without_its_checkpoint_is_not_overwritten_by_another_run(
     (folder / "best.safetensors").unlink()
     assert main(command(tiny_recipe, folder)) == 2
     assert "has ended, and its best model is gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("sign", ["history", "examples"])
+def test_a_run_that_read_its_data_otherwise_is_refused(
+    sign: str, trained: Path, tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As an earlier version did: its steps were those of other epochs."""
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    path = folder / "checkpoint.safetensors"
+    found = load_checkpoint(path)
+    if sign == "history":
+        del found.state["examples"]
+        found.state["progress"]["history"][0]["step"] += 1
+    else:
+        found.state["examples"] += 1
+    save_checkpoint(path, found)
+    assert main(command(tiny_recipe, folder)) == 2
+    assert "read the same data as other examples" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_refused(

@@ -131,6 +131,8 @@ def test_other_pairs_do_not_pass_for_the_runs_own(tmp_path: Path, capsys: pytest
     (tmp_path / "other").mkdir()
     for name in ("train.tsv", "test.tsv"):
         (tmp_path / "other" / name).write_text("abcabcabca\tb\nc\tc\n")
+    printed = said(capsys, "evaluate", folder, folder, "--data", tmp_path / "other")
+    assert "not kept" not in printed, "of an ensemble nothing ever is"
     printed = said(capsys, "evaluate", folder, "--data", tmp_path / "other")
     assert "test\tnot kept for the model card: these are not the run's own pairs of that name\n" in printed
     assert "test\t1 sources over 8 tokens count, which the service refuses\n" in printed
@@ -143,8 +145,26 @@ def test_labels_never_overwrite_the_words(home: Path, capsys: pytest.CaptureFixt
     for to in (words, home / ".." / home.name / words.name):
         with pytest.raises(SystemExit):
             main(["label", str(home / "first"), "--words", str(words), "--to", str(to)])
-        assert "--to: the same file as --words" in capsys.readouterr().err
+        assert "is read; another file is needed" in capsys.readouterr().err
     assert words.read_bytes() == before
+
+
+def test_nothing_that_is_read_is_overwritten(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = home / "first" / "best.safetensors"
+    before = best.read_bytes()
+    for option, path in (("--answers", best), ("--errors", best), ("--answers", home / "test.tsv")):
+        with pytest.raises(SystemExit):
+            main(["evaluate", str(home / "first"), "--file", str(home / "test.tsv"), option, str(path)])
+        assert f"{option}: {path} is read" in capsys.readouterr().err
+    assert best.read_bytes() == before
+
+
+def test_words_end_with_a_line_feed_alone(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, to = tmp_path / "words.txt", tmp_path / "labels.tsv"
+    words.write_bytes(b"ab\r\nca\rb\n\n")
+    assert "of 2 labelled" in said(capsys, "label", home / "first", "--words", words, "--to", to)
 
 
 def test_the_list_of_answers(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
