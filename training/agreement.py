@@ -35,13 +35,10 @@ def agree(
     widest = replace(options, n_best=options.width)
     found = search(forwards, sources, widest)
     mirrored = search(backwards, sources, widest)
-    asked: list[tuple[int, Ids]] = []
-    for place, (one, other) in enumerate(zip(found, mirrored, strict=True)):
-        ids = [best.ids for best in one] + [tuple(spelled(best.ids, backwards=True)) for best in other]
-        asked += [(place, answer) for answer in dict.fromkeys(ids) if answer and answer[-1] == END]
+    asked = [(place, ids) for place, one in enumerate(found) for ids in _whole(one, mirrored[place])]
     read = [sources[place] for place, _ in asked]
     scores = read_along(forwards, read, [ids for _, ids in asked])
-    scores += read_along(backwards, read, [tuple(spelled(ids, backwards=True)) for _, ids in asked])
+    scores += read_along(backwards, read, [_turned(ids) for _, ids in asked])
     agreed: list[list[Hypothesis]] = [[] for _ in sources]
     for (place, ids), score in zip(asked, (scores / 2).tolist(), strict=True):
         agreed[place].append(Hypothesis(ids, (), score))
@@ -50,6 +47,16 @@ def agree(
         or one[: options.n_best]
         for answers, one in zip(agreed, found, strict=True)
     ]
+
+
+def _whole(found: Sequence[Hypothesis], mirrored: Sequence[Hypothesis]) -> list[Ids]:
+    """The whole answers among what either side finds, as they are read, each once."""
+    answers = [best.ids for best in found] + [_turned(best.ids) for best in mirrored]
+    return [ids for ids in dict.fromkeys(answers) if ids and ids[-1] == END]
+
+
+def _turned(ids: Ids) -> Ids:
+    return tuple(spelled(ids, backwards=True))
 
 
 @torch.inference_mode()
