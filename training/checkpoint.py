@@ -1,7 +1,8 @@
 """A checkpoint: one safetensors file that holds everything a run needs to go on, or a model to be exported.
 
-Tensors are the file's tensors; everything else is JSON in its metadata. No pickle. A file is written beside
-its name, forced to disk and renamed: whatever kills the process leaves the old one or the new one whole.
+Tensors are the file's tensors; everything else is JSON in its metadata, under one key, so that equal
+checkpoints are equal bytes: several would come in any order. No pickle. A file is written beside its name,
+forced to disk and renamed: whatever kills the process leaves the old one or the new one whole.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,8 @@ from training.atomic import write_atomically
 from training.model import Seq2Seq
 from training.recipe import Recipe
 
-FORMAT = "chairlift-checkpoint-1"
+FORMAT = "chairlift-checkpoint-2"
+FIRST_FORMAT = "chairlift-checkpoint-1"  # each thing under a key of its own; read, no longer written
 
 
 class CheckpointError(ValueError):
@@ -55,13 +57,13 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Writes atomically: a reader sees the file before or the file after, never a part."""
-    metadata = {
-        "format": FORMAT,
-        "recipe": msgspec.json.encode(checkpoint.recipe).decode(),
+    contents = {
+        "recipe": checkpoint.recipe,
         "source_text": checkpoint.source_text.decode(),
         "target_text": checkpoint.target_text.decode(),
-        "state": msgspec.json.encode(checkpoint.state).decode(),
+        "state": checkpoint.state,
     }
+    metadata = {FORMAT: msgspec.json.encode(contents).decode()}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     write_atomically(path, save(tensors, metadata))
 
@@ -75,23 +77,30 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except (OSError, safetensors.SafetensorError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else f"damaged: {error}"
         raise CheckpointError(f"{path}: {reason}") from error
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: format {metadata.get('format')!r}; expected {FORMAT!r}")
     try:
+        contents = _contents(metadata)
         return Checkpoint(
-            recipe=_recipe(metadata["recipe"]),
-            source_text=metadata["source_text"].encode(),
-            target_text=metadata["target_text"].encode(),
+            recipe=_recipe(contents["recipe"]),
+            source_text=contents["source_text"].encode(),
+            target_text=contents["target_text"].encode(),
             tensors=tensors,
-            state=msgspec.json.decode(metadata["state"]),
+            state=contents["state"],
         )
-    except (KeyError, msgspec.DecodeError) as error:
+    except (CheckpointError, KeyError, msgspec.DecodeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _recipe(text: str) -> Recipe:
+def _contents(metadata: dict[str, str]) -> dict[str, Any]:
+    """Everything but the tensors."""
+    if FORMAT in metadata:
+        return msgspec.json.decode(metadata[FORMAT], type=dict[str, Any])
+    if metadata.get("format") != FIRST_FORMAT:
+        raise CheckpointError(f"format {metadata.get('format')!r}; expected {FORMAT!r}")
+    return metadata | {key: msgspec.json.decode(metadata[key]) for key in ("recipe", "state")}
+
+
+def _recipe(tables: dict[str, Any]) -> Recipe:
     """The recipe of a checkpoint. Once a decoder with fewer layers than its encoder began from the lowest."""
-    tables = msgspec.json.decode(text)
     sizes = tables.get("model", {})
     if sizes.get("encoder_layers", 1) > sizes.get("decoder_layers", 1):
         sizes.setdefault("starts_from", "bottom")

@@ -1,6 +1,5 @@
 """Checkpoints come back as they were, or not at all."""
 
-import dataclasses
 import errno
 import json
 import os
@@ -35,18 +34,42 @@ def test_what_is_saved_comes_back(tmp_path: Path, checkpoint: Checkpoint) -> Non
     assert list(found.group("optimizer")) == ["0.step"]
 
 
+def save_as_once(path: Path, checkpoint: Checkpoint, recipe: dict[str, object]) -> None:
+    """In the first format, which had a key for each thing."""
+    metadata = {
+        "format": "chairlift-checkpoint-1",
+        "recipe": json.dumps(recipe),
+        "source_text": checkpoint.source_text.decode(),
+        "target_text": checkpoint.target_text.decode(),
+        "state": json.dumps(checkpoint.state),
+    }
+    save_file({name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}, path, metadata)
+
+
+def test_the_first_format_is_read(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    save_as_once(tmp_path / "c.safetensors", checkpoint, msgspec.to_builtins(checkpoint.recipe))
+    found = load_checkpoint(tmp_path / "c.safetensors")
+    assert (found.recipe, found.state) == (checkpoint.recipe, checkpoint.state)
+    assert (found.source_text, found.target_text) == (checkpoint.source_text, checkpoint.target_text)
+
+
+def test_equal_checkpoints_are_equal_bytes(tmp_path: Path, checkpoint: Checkpoint) -> None:
+    contents = set()
+    for number in range(8):
+        save_checkpoint(tmp_path / f"{number}", checkpoint)
+        contents.add((tmp_path / f"{number}").read_bytes())
+    assert len(contents) == 1
+
+
 @pytest.mark.parametrize(("layers", "starts_from"), [(3, "bottom"), (2, "top")])
 def test_an_old_recipe_starts_the_decoder_from_the_bottom(
-    tmp_path: Path, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch, layers: int, starts_from: str
+    tmp_path: Path, checkpoint: Checkpoint, layers: int, starts_from: str
 ) -> None:
     """Where that makes a difference: checkpoints once did not say."""
     sizes = replace(checkpoint.recipe.model, encoder_layers=layers, decoder_layers=2)
-    old = dataclasses.replace(checkpoint, recipe=replace(checkpoint.recipe, model=sizes))
-    with monkeypatch.context() as patch:
-        said = msgspec.to_builtins(old.recipe)
-        del said["model"]["starts_from"]
-        patch.setattr("training.checkpoint.msgspec.json.encode", lambda _: json.dumps(said).encode())
-        save_checkpoint(tmp_path / "c.safetensors", old)
+    said = msgspec.to_builtins(replace(checkpoint.recipe, model=sizes))
+    del said["model"]["starts_from"]
+    save_as_once(tmp_path / "c.safetensors", checkpoint, said)
     assert load_checkpoint(tmp_path / "c.safetensors").recipe.model.starts_from == starts_from
 
 
@@ -63,10 +86,15 @@ def test_a_cut_file_is_refused(tmp_path: Path, checkpoint: Checkpoint, share: fl
 @pytest.mark.parametrize(
     ("metadata", "reason"),
     [
-        (None, "format None; expected 'chairlift-checkpoint-1'"),
+        (None, "format None; expected 'chairlift-checkpoint-2'"),
+        ({"chairlift-checkpoint-2": "{"}, "c.safetensors: "),
+        ({"chairlift-checkpoint-2": "{}"}, "recipe"),
         ({"format": "chairlift-checkpoint-0"}, "format 'chairlift-checkpoint-0'"),
         ({"format": "chairlift-checkpoint-1"}, "recipe"),
-        ({"format": "chairlift-checkpoint-1", "recipe": "{}"}, "missing required field `card`"),
+        (
+            {"format": "chairlift-checkpoint-1", "recipe": "{}", "state": "{}"},
+            "missing required field `card`",
+        ),
     ],
 )
 def test_another_format_is_refused(tmp_path: Path, metadata: dict[str, str] | None, reason: str) -> None:

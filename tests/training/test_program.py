@@ -144,7 +144,9 @@ def test_a_best_model_without_its_checkpoint_is_not_overwritten_by_another_run(
     assert "holds a run of another recipe" in capsys.readouterr().err
     assert contents(folder) == before
     assert main(command(tiny_recipe, folder)) == 0
-    (folder / "best.safetensors").unlink()
+    best = "best.safetensors"
+    assert (folder / best).read_bytes() == (trained / best).read_bytes(), "the same seed, the same file"
+    (folder / best).unlink()
     assert main(command(tiny_recipe, folder)) == 2
     assert "has ended, and its best model is gone" in capsys.readouterr().err
 
