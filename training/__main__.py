@@ -13,6 +13,7 @@ import torch
 from training.checkpoint import CheckpointError
 from training.data import DataError, load_splits
 from training.gradients import run_gradients
+from training.inventing import run_invent
 from training.ranks import joined
 from training.recipe import RecipeError, completed, find_recipe, load_recipe, recipe_names
 from training.reliability import run_calibrate
@@ -26,6 +27,7 @@ COMMANDS = {
     "compare": run_compare,
     "calibrate": run_calibrate,
     "label": run_label,
+    "invent": run_invent,
     "gradients": run_gradients,
 }
 

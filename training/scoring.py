@@ -151,7 +151,7 @@ def run_label(arguments: Sequence[str]) -> int:
     refuse_to_overwrite(parser, "--to", options.to, [options.words, *_best_models(options)])
     ensemble = load_ensemble(options.runs, options)
     source, target = ensemble.texts
-    words = _read_words(options.words)
+    words = read_words(options.words)
     longest = ensemble.checkpoint.recipe.limits.max_source_length
     usable = {word: ids for word in words if word and 0 < len(ids := source.encode(word)) <= longest}
     readable = {word: ids for word, ids in usable.items() if UNKNOWN_ID not in ids}
@@ -168,7 +168,7 @@ def run_label(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _read_words(path: Path) -> list[str]:
+def read_words(path: Path) -> list[str]:
     """The first column of each line, once. Raises DataError."""
     try:
         lines = path.read_bytes().decode("utf-8-sig").split("\n")
