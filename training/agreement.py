@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from training.beam import END, BeamOptions, Hypothesis
-from training.data import padded
 from training.evaluate import BATCH, search, spelled
+from training.examples import padded
 from training.model import Seq2Seq
 
 Ids = tuple[int, ...]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.data import Examples
+from training.examples import Examples
 from training.recipe import Training
 
 IGNORED = -100  # the label of a padded position

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from bundle.text import SourceText, TargetText
 from training.beam import END, BeamOptions, Hypothesis, beam_search
-from training.data import padded
+from training.examples import padded
 from training.model import Seq2Seq
 
 BATCH = 512

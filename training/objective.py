@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from training.batches import IGNORED, Batch, Lesson
-from training.data import UNKNOWN_ID
+from training.examples import UNKNOWN_ID
 from training.recipe import Training
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # source, lengths, read -> logits [B, T, V]

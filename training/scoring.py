@@ -12,9 +12,10 @@ from bundle.values import MOST_BEAM
 from training.atomic import write_atomically
 from training.beam import Hypothesis
 from training.checkpoint import Checkpoint
-from training.data import UNKNOWN_ID, DataError, Split, find_kin, load_splits, normalisers, read_split
+from training.data import DataError, Split, find_kin, load_splits, normalisers, read_split
 from training.ensemble import load_ensemble
 from training.evaluate import Verdict, score
+from training.examples import UNKNOWN_ID
 from training.report import RunFolder
 from training.significance import compare, intervals
 from training.start import best_digest

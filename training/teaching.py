@@ -17,7 +17,7 @@ from safetensors.torch import save
 
 from training.atomic import write_atomically
 from training.batches import IGNORED, Lessons, pick
-from training.data import Examples
+from training.examples import Examples
 from training.model import Seq2Seq
 
 KEPT = 8  # K, tokens of each distribution, the likeliest: of a good teacher they hold nearly all of it

@@ -21,8 +21,9 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from training.batches import Batch, pick, pick_sources, updates
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from training.clipping import ClipTally, clip_gradients
-from training.data import Split, audit, to_examples
+from training.data import Split, audit
 from training.evaluate import evaluate
+from training.examples import to_examples
 from training.model import Seq2Seq
 from training.objective import add_gradients
 from training.ranks import Ranks
@@ -67,8 +68,7 @@ class Trainer:
         self.dev = splits["dev"].by_source()
         self.commit = code_revision()
         self.data = {name: split.sha256 for name, split in splits.items()}
-        backwards = recipe.model.backwards
-        self.train_set = to_examples(splits["train"], *self.texts, recipe.limits, backwards)
+        self.train_set = to_examples(splits["train"], *self.texts, recipe.limits, recipe.model.backwards)
         self.teachers = start.teachers
         self.lessons: Lessons | None = None
         self._make_network(start)
@@ -119,10 +119,9 @@ class Trainer:
             self.folder.say(f"{self.folder.path}: this run has ended; nothing to do")
             return
         self.folder.start(self.recipe, self.audit, self.progress)
-        if self.train_set.left_out:
+        if left_out := self.train_set.left_out:
             self.folder.say(
-                f"train: {self.train_set.left_out} examples left out: empty, over the recipe's limits, or "
-                "with a special token in the target"
+                f"train: {left_out} examples left out: empty, over the limits or with special tokens"
             )
         with StopRequest() as stop:
             if not self.teachers or self._hear_teachers(stop):
@@ -284,17 +283,14 @@ class Trainer:
         before, now = found.recipe.training.processes, self.recipe.training.processes
         if before != now:
             raise TrainingError(f"{self.folder.path}: holds a run of {before} processes, not {now}")
-        if found.recipe != self.recipe or found.state.get("data") != self.data:
-            others = [*differences(found.recipe, self.recipe), *self._other_data(found.state.get("data"))]
+        data = found.state.get("data") or {}
+        others = differences(found.recipe, self.recipe)
+        others += [f"{name} is another file" for name, sha in self.data.items() if data.get(name) != sha]
+        if found.recipe != self.recipe or data != self.data:
             raise TrainingError(
                 f"{self.folder.path}: holds a run of another recipe or other data ({'; '.join(others)}): use "
                 "another folder, with --from to begin where this one is"
             )
-
-    def _other_data(self, before: Any) -> list[str]:
-        return [
-            f"{name} is another file" for name, sha in self.data.items() if (before or {}).get(name) != sha
-        ]
 
 
 def _digest(network: Seq2Seq) -> str:

@@ -97,13 +97,18 @@ def test_answers_are_the_profiles_own(tiny_run: Path, tiny_bundle: Path) -> None
         ]
 
 
-def test_it_is_fitted_for_the_share_of_the_pairs_that_dev_stands_for(
-    tiny_run: Path, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Half of dev's sources have several targets, which are always right, and a tenth of train's."""
+@pytest.fixture
+def alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every answer is T0, as surely as every other."""
     monkeypatch.setattr(
         export.calibration, "greedy_answers", lambda _, __, sources: [([2, 0], [-0.2, -0.2])] * len(sources)
     )
+
+
+def test_it_is_fitted_for_the_share_of_the_pairs_that_dev_stands_for(
+    tiny_run: Path, files: tuple[Path, Path], tmp_path: Path, alike: None
+) -> None:
+    """Half of dev's sources have several targets, which are always right, and a tenth of train's."""
     dev = (f"{word}\tT0\tT1\n" if word[-1] < "f" else f"{word}\tT1\n" for word in DEV)
     files[0].write_text("".join(dev))
     train = tmp_path / "train.tsv"
@@ -122,16 +127,9 @@ def test_it_is_fitted_for_the_share_of_the_pairs_that_dev_stands_for(
 
 
 def test_where_dev_cannot_stand_for_them_it_says_so(
-    tiny_run: Path,
-    files: tuple[Path, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tiny_run: Path, files: tuple[Path, Path], tmp_path: Path, alike: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No source of dev has several targets."""
-    monkeypatch.setattr(
-        export.calibration, "greedy_answers", lambda _, __, sources: [([2, 0], [-0.2, -0.2])] * len(sources)
-    )
     train = tmp_path / "train.tsv"
     train.write_text("a\tT0\tT1\nb\tT0\n")
     found = exported(tiny_run, tmp_path, "--dev", files[0], "--score", files[1], "--train", train)

@@ -17,8 +17,9 @@ from training.__main__ import main
 from training.agreement import agree, read_along
 from training.beam import BeamOptions
 from training.checkpoint import load_checkpoint, save_checkpoint
-from training.data import load_splits, to_examples
+from training.data import load_splits
 from training.evaluate import evaluate, search, spelled
+from training.examples import to_examples
 from training.model import Seq2Seq
 from training.recipe import Model, Recipe, RecipeError, load_recipe
 from training.start import make_start

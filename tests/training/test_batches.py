@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from training.batches import IGNORED, pick, updates
-from training.data import Examples
+from training.examples import Examples
 from training.ranks import Ranks
 from training.recipe import Training
 

@@ -16,8 +16,8 @@ from training.data import (
     load_splits,
     normalisers,
     read_split,
-    to_examples,
 )
+from training.examples import to_examples
 from training.recipe import Files, Limits, Recipe, Text
 from training.vocabulary import build_texts
 

@@ -19,7 +19,7 @@ from training import trainer
 from training.__main__ import main
 from training.batches import Batch, pick, pick_sources, updates
 from training.checkpoint import load_checkpoint
-from training.data import Examples
+from training.examples import Examples
 from training.model import Seq2Seq
 from training.objective import add_gradients
 from training.ranks import Ranks

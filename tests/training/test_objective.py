@@ -6,8 +6,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from training.batches import IGNORED, Batch
+from training.examples import UNKNOWN_ID
 from training.model import Seq2Seq
-from training.objective import UNKNOWN_ID, add_gradients, drop_words, mix_own
+from training.objective import add_gradients, drop_words, mix_own
 from training.recipe import Model, Training
 from training.recurrent import make_dropout
 

@@ -18,7 +18,7 @@ from tests.training.short_runs import train
 from training import teaching
 from training.batches import IGNORED, Batch, Lesson, pick
 from training.checkpoint import load_checkpoint
-from training.data import Examples
+from training.examples import Examples
 from training.model import Seq2Seq
 from training.objective import add_gradients
 from training.recipe import Model, Training
