@@ -1,10 +1,12 @@
 """The front's end of the link to one engine process: starting it, messages both ways, and its end."""
 
 import asyncio
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 from service.errors import StartError
@@ -22,6 +24,7 @@ from service.messages import (
 )
 
 STOP_SECONDS = 2.0
+REAP_SECONDS = 0.2  # between the end of a process's socket and its own
 MANY = 16  # sequences that wait for no others of the same turn: the engine begins while the front goes on
 
 
@@ -32,7 +35,8 @@ class Link(asyncio.Protocol):
         self.hear: Callable[[News], None] = lambda _: None
         self.lost: Callable[[], None] = lambda: None
         self.moved: Callable[[Ready], None] = lambda _: None  # it has lost its device, and goes on elsewhere
-        self.gave_up = ""  # why it is about to end, where that is its device
+        self.gave_up = ""  # why it is about to end, or did, where that is its device
+        self.cut_off: Callable[[], str] = lambda: ""  # the same, of an end that it could not announce
         self._end = end
         self._frames = Frames(FromEngine)
         self._first: asyncio.Future[Ready | Failed] = asyncio.get_running_loop().create_future()
@@ -112,6 +116,7 @@ class Link(asyncio.Protocol):
             self._first.set_result(Failed("its process ended before it was ready"))
         if not self._closing:
             self._closing = True
+            self.gave_up = self.gave_up or self.cut_off()
             self.lost()
 
 
@@ -125,6 +130,7 @@ class EngineProcess:
         theirs.close()
         ours.setblocking(False)
         self.link = Link(ours)
+        self.link.cut_off = self._cut_off
         self._start = start
 
     async def open(self) -> Ready:
@@ -141,3 +147,10 @@ class EngineProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+    def _cut_off(self) -> str:
+        """Whether the watchdog's last resort ended the process: a device that hangs with the interpreter."""
+        with suppress(subprocess.TimeoutExpired):
+            if self._process.wait(REAP_SECONDS) == -signal.SIGALRM:
+                return "the device hangs"
+        return ""

@@ -96,19 +96,24 @@ async def test_its_answers_are_the_golden_ones(launch, bundle: Bundle, profile):
         assert scores == pytest.approx(case.token_scores, abs=tolerance)
 
 
-async def test_killed_in_the_middle_everybody_hears_of_it(launch):
+@pytest.mark.parametrize(
+    ("number", "outcome"),
+    [(signal.SIGKILL, Outcome.FAILED), (signal.SIGALRM, Outcome.LOST)],
+    ids=["killed", "by the watchdog, as its device hangs with the interpreter"],
+)
+async def test_killed_in_the_middle_everybody_hears_of_it(launch, number, outcome):
     process = launch()
     await process.open()
     crowd = Crowd(process)
     submissions = crowd.submit([[2 + n % 20] * 20 for n in range(20_000)])
     await until(lambda: crowd.ended)
-    os.kill(process._process.pid, signal.SIGKILL)
+    os.kill(process._process.pid, number)
     await asyncio.wait_for(crowd.crashed.wait(), 10)
     assert len(crowd.ended) == len(set(map(id, crowd.ended))) == len(submissions)
     outcomes = [submission.ended.outcome for submission in submissions]
-    assert outcomes.count(Outcome.FAILED) > 0
-    assert set(outcomes) <= {Outcome.FAILED, Outcome.EOS, Outcome.LENGTH}
-    assert status(process) == -signal.SIGKILL
+    assert outcomes.count(outcome) > 0
+    assert set(outcomes) <= {outcome, Outcome.EOS, Outcome.LENGTH}
+    assert status(process) == -number
 
 
 async def test_stopped_by_us_is_not_lost(launch):
