@@ -160,6 +160,15 @@ def read_split(path: Path, name: str, normalise: Normalisers) -> Split:
     return split
 
 
+def read_words(path: Path) -> list[str]:
+    """The first column of each line, once. Raises DataError."""
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8, from byte {error.start} on") from error
+    return list(filter(None, dict.fromkeys(line.split("\t")[0].strip() for line in lines)))
+
+
 def _fresh(
     read: str, targets: Iterable[str], normalise: Callable[[str], str], seen: set[tuple[str, str]]
 ) -> tuple[str, ...]:

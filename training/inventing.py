@@ -11,8 +11,9 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
+from training.arguments import output, refuse_to_overwrite
 from training.atomic import write_atomically
-from training.scoring import output, read_words, refuse_to_overwrite
+from training.data import read_words
 
 START, END = "\0", "\1"  # no word has those
 ORDER = 5  # letters, the one that is drawn among them

@@ -8,6 +8,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from training.arguments import command_parser, parse, refuse_unread_data, split_of
 from training.atomic import write_atomically
 from training.calibration import (
     LEAST_ANSWERS,
@@ -23,7 +24,6 @@ from training.calibration import (
 )
 from training.data import DataError, Split, load_splits, normalisers, read_split
 from training.ensemble import Ensemble, load_ensemble
-from training.scoring import command_parser, parse, split_of
 
 
 def run_calibrate(arguments: Sequence[str]) -> int:
@@ -39,6 +39,7 @@ def run_calibrate(arguments: Sequence[str]) -> int:
         "them as in FILE (default: the recipe's training file; with --fit, none)",
     )
     options = parse(parser, arguments)
+    refuse_unread_data(parser, options, read=not options.fit)
     ensemble = load_ensemble(options.runs, options)
     split = split_of(ensemble.checkpoint, options)
     fitted_on, share = _fitted_on(ensemble, options)

@@ -8,19 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bundle.text import TargetText
-from bundle.values import MOST_BEAM
+from training.arguments import (
+    best_models,
+    command_parser,
+    output,
+    parse,
+    refuse_to_overwrite,
+    refuse_unread_data,
+    split_of,
+)
 from training.atomic import write_atomically
 from training.beam import Hypothesis
 from training.checkpoint import Checkpoint
-from training.data import DataError, Split, find_kin, load_splits, normalisers, read_split
+from training.data import Split, find_kin, load_splits, read_words
 from training.ensemble import load_ensemble
 from training.evaluate import Verdict, score
 from training.examples import UNKNOWN_ID
 from training.report import RunFolder
 from training.significance import compare, intervals
 from training.start import best_digest
-
-MOST_LENGTH_PENALTY = 5.0
 
 
 def run_evaluate(arguments: Sequence[str]) -> int:
@@ -102,11 +108,12 @@ def _evaluate_options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     add("--n-best", type=int, default=1, metavar="N", help="list the N best of each source (default 1)")
     options = parse(parser, arguments)
+    refuse_unread_data(parser, options, read=bool(options.endings))
     if options.errors and options.errors == options.answers:
         parser.error("--errors, --answers: the same file; two are needed")
     for name in ("errors", "answers"):
         refuse_to_overwrite(
-            parser, f"--{name}", getattr(options, name), [options.file, *_best_models(options)]
+            parser, f"--{name}", getattr(options, name), [options.file, *best_models(options)]
         )
     if not 1 <= options.n_best <= max(1, options.beam):
         parser.error(f"--n-best: 1 to the beam's width, {max(1, options.beam)}, are allowed")
@@ -121,6 +128,7 @@ def run_compare(arguments: Sequence[str]) -> int:
     parser.add_argument("first", type=Path, metavar="RUN")
     parser.add_argument("second", type=Path, metavar="RUN")
     options = parse(parser, arguments)
+    refuse_unread_data(parser, options, read=False)
     first, second = (load_ensemble([run], options) for run in (options.first, options.second))
     split = split_of(first.checkpoint, options)
     found = compare(
@@ -149,7 +157,7 @@ def run_label(arguments: Sequence[str]) -> int:
     parser.add_argument("--words", type=Path, required=True, metavar="FILE", help="sources: the first column")
     parser.add_argument("--to", type=output, required=True, metavar="FILE", help="the file to write")
     options = parse(parser, arguments)
-    refuse_to_overwrite(parser, "--to", options.to, [options.words, *_best_models(options)])
+    refuse_to_overwrite(parser, "--to", options.to, [options.words, *best_models(options)])
     ensemble = load_ensemble(options.runs, options)
     source, target = ensemble.texts
     words = read_words(options.words)
@@ -169,98 +177,8 @@ def run_label(arguments: Sequence[str]) -> int:
     return 0
 
 
-def read_words(path: Path) -> list[str]:
-    """The first column of each line, once. Raises DataError."""
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8, from byte {error.start} on") from error
-    return list(filter(None, dict.fromkeys(line.split("\t")[0].strip() for line in lines)))
-
-
-def command_parser(command: str, description: str, split: bool = True) -> argparse.ArgumentParser:
-    """A parser of what says how to decode and, with `split`, of what says which pairs."""
-    parser = argparse.ArgumentParser(prog=f"python -m training {command}", description=description)
-    parser.add_argument(
-        "--beam",
-        type=int,
-        choices=range(MOST_BEAM + 1),
-        default=0,
-        metavar="K",
-        help="width (default 0: greedy)",
-    )
-    parser.add_argument(
-        "--length-penalty",
-        type=_length_penalty,
-        default=0.0,
-        metavar="X",
-        help="a beam ranks by score / length^X (default 0)",
-    )
-    if split:
-        parser.add_argument("--split", help="train, dev or test (default)", choices=("train", "dev", "test"))
-        parser.add_argument(
-            "--data", type=Path, metavar="FOLDER", help="folder of the data files (default: recipe's)"
-        )
-        parser.add_argument("--file", type=Path, help="score this file instead of a split of the recipe")
-    return parser
-
-
-def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """What such a parser reads. Ends the program where one option would be ignored beside another."""
-    options = parser.parse_args(arguments)
-    if options.length_penalty and not options.beam:
-        parser.error("--length-penalty: ranks a beam; --beam is needed")
-    if "split" in options:
-        if options.split and options.file:
-            parser.error("--split, --file: one of them is allowed")
-        options.split = options.split or "test"
-    return options
-
-
-def output(text: str) -> Path:
-    """A file that can be written, for all that its folder says."""
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        wrong = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
-        raise argparse.ArgumentTypeError(f"{text}: {wrong}; a file in a folder that exists is wanted")
-    return path
-
-
-def _best_models(options: argparse.Namespace) -> list[Path]:
-    return [run / "best.safetensors" for run in options.runs]
-
-
-def refuse_to_overwrite(
-    parser: argparse.ArgumentParser, name: str, written: Path | None, read: Sequence[Path | None]
-) -> None:
-    """Ends the program where the file of an option is one that is read."""
-    for path in read:
-        if path and written and path.exists() and written.exists() and written.samefile(path):
-            parser.error(f"{name}: {written} is read; another file is needed")
-
-
 def _endings(text: str) -> tuple[str, ...]:
     return tuple(ending for ending in text.split(",") if ending)
-
-
-def _length_penalty(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= MOST_LENGTH_PENALTY:  # nor is what is not a number
-        raise argparse.ArgumentTypeError(f"{text}; 0 to {MOST_LENGTH_PENALTY:g} are allowed")
-    return value
-
-
-def split_of(checkpoint: Checkpoint, options: argparse.Namespace) -> Split:
-    """The pairs that the options name. A file goes by its whole name: test.tsv is not the split test."""
-    if options.file:
-        return read_split(options.file, options.file.name, normalisers(checkpoint.recipe))
-    splits = load_splits(checkpoint.recipe, options.data)
-    if options.split not in splits:
-        raise DataError(f"split {options.split!r}: the recipe has {', '.join(splits)}")
-    return splits[options.split]
 
 
 def _text(hypothesis: Hypothesis, target: TargetText) -> str:

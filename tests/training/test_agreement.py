@@ -12,7 +12,7 @@ from msgspec import structs
 
 from bundle.text import SourceText, TargetText, build_source, build_target
 from export.__main__ import main as export
-from tests.training.test_scoring import run, said
+from tests.training.short_runs import random_run, said
 from training.__main__ import main
 from training.agreement import agree, read_along
 from training.beam import BeamOptions
@@ -136,7 +136,7 @@ def test_a_run_learns_its_targets_from_their_ends(
 def home(tmp_path: Path) -> Path:
     """Runs `first` and `second`, and `back`, which spells backwards; and data."""
     for seed, name in enumerate(("first", "second", "back")):
-        run(tmp_path / name, seed)
+        random_run(tmp_path / name, seed)
     turn(tmp_path / "back")
     (tmp_path / "train.tsv").write_text("a\tb\nb\tb\n")
     (tmp_path / "test.tsv").write_text("".join(f"{word}\t{word}\n" for word in ("ab", "cab", "bb", "c")))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bundle.confidence import curve
-from tests.training.test_scoring import run, said
+from tests.training.short_runs import random_run, said
 from training.__main__ import main
 from training.calibration import (
     Curve,
@@ -144,7 +144,7 @@ def training(**changes: object) -> Training:
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = run(tmp_path / "run", 1)
+    folder = random_run(tmp_path / "run", 1)
     (tmp_path / "dev.tsv").write_text("".join(f"{a}{b}\t{a}\n" for a in "abc" for b in "abc"))
     (tmp_path / "mine.tsv").write_text("".join(f"{a}{b}\t{b}\n" for a in "abc" for b in "abc"))
     files = ("--fit", tmp_path / "dev.tsv", "--file", tmp_path / "mine.tsv")
@@ -163,7 +163,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_the_command_fits_for_the_training_files_share(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = run(tmp_path / "run", 1)
+    folder = random_run(tmp_path / "run", 1)
     (tmp_path / "dev.tsv").write_text("ab\ta\tb\nbc\tb\n")
     (tmp_path / "train.tsv").write_text("".join(f"{a}{b}\t{a}\n" for a in "abcde" for b in "ab") + "aa\tb\n")
     files = ("--fit", tmp_path / "dev.tsv", "--file", tmp_path / "dev.tsv", "--train", tmp_path / "train.tsv")
@@ -174,7 +174,7 @@ def test_the_command_fits_for_the_training_files_share(
 
 
 def test_the_command_needs_a_whole_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = run(tmp_path / "run", 1)
+    folder = random_run(tmp_path / "run", 1)
     (tmp_path / "pairs.tsv").write_text("ab\ta\n")
     checkpoint = load_checkpoint(folder / "best.safetensors")
     checkpoint.tensors["model.decoder.output.bias"][0] = -100.0  # <E> never comes

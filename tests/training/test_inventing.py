@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.test_scoring import said
+from tests.training.short_runs import said
 from training.__main__ import main
 from training.inventing import Letters, invent
 

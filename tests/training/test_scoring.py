@@ -6,63 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from bundle.text import build_source, build_target
+from tests.training.short_runs import random_run, said
 from training.__main__ import main
-from training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint
 from training.data import load_splits
-from training.model import Seq2Seq
 from training.recipe import Card, Files, Limits, Model, Recipe, Text, Training
 
 WORDS = ["ab", "ba", "abc", "cab", "bb", "c"]
-
-
-def run(folder: Path, seed: int, letters: str = "abc", strip_accents: bool = False, **sizes: object) -> Path:
-    """A run of random weights that turns letters into letters, with a data folder beside it."""
-    recipe = Recipe(
-        card=Card(title="Tiny", description=""),
-        data=Files(
-            folder=str(folder.parent),
-            train="train.tsv",
-            dev="test.tsv",
-            test="test.tsv",
-            name="-",
-            licence="-",
-        ),
-        source=Text(level="char", strip_accents=strip_accents),
-        target=Text(level="char"),
-        model=Model(embedding_size=4, hidden_size=8, **sizes),
-        training=Training(epochs=1, patience_epochs=1),
-        limits=Limits(max_source_length=8, max_target_length=6),
-    )
-    texts = build_source(letters, "char", strip_accents=strip_accents), build_target(letters, "char")
-    torch.manual_seed(seed)
-    network = Seq2Seq(len(letters) + 2, len(letters) + 3, recipe.model)
-    for parameter in network.parameters():
-        parameter.data.mul_(2)  # spread the answers
-    network.decoder.output.bias.data[1] = -100.0  # no unknown tokens
-    tensors = {f"model.{name}": tensor for name, tensor in network.state_dict().items()}
-    folder.mkdir()
-    save_checkpoint(folder / "best.safetensors", Checkpoint(recipe, *texts, tensors, {}))
-    return folder
 
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs `first`, `second` (with attention) and `stranger`, and data."""
     home = tmp_path_factory.mktemp("scoring")
-    run(home / "first", 1)
-    run(home / "second", 2, attention="general")
-    run(home / "stranger", 3, letters="abcd")
+    random_run(home / "first", 1)
+    random_run(home / "second", 2, attention="general")
+    random_run(home / "stranger", 3, letters="abcd")
     (home / "train.tsv").write_text("a\tb\nb\tb\n")
     (home / "test.tsv").write_text("".join(f"{word}\t{word[::-1]}\t{word}{word}\n" for word in WORDS))
     return home
-
-
-def said(capsys: pytest.CaptureFixture[str], *command: object) -> str:
-    assert main(list(map(str, command))) == 0
-    return capsys.readouterr().out
 
 
 def test_a_beam_is_scored_beside_greedy_decoding(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +83,7 @@ def test_a_file_does_not_pass_for_the_split_of_its_name(
 
 def test_other_pairs_do_not_pass_for_the_runs_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Under the names that the recipe has, in another folder."""
-    folder = run(tmp_path / "run", 1)
+    folder = random_run(tmp_path / "run", 1)
     found = load_checkpoint(folder / "best.safetensors")
     (tmp_path / "train.tsv").write_text("a\tb\n")
     (tmp_path / "test.tsv").write_text("ab\tba\n")
@@ -195,6 +158,32 @@ def test_an_ensemble_of_one_model_twice_is_that_model(home: Path, capsys: pytest
     assert said(capsys, "evaluate", first, second).endswith("\tgreedy, 2 models\n")
 
 
+@pytest.mark.parametrize(
+    ("command", "with_data"),
+    [
+        (["compare", "first"], ()),
+        (["calibrate", "--fit", "test.tsv"], ()),
+        (["evaluate"], ("--endings", "s")),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_data_of_which_nothing_would_be_read_is_refused(
+    command: list[str],
+    with_data: tuple[str, ...],
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Beside a file; with endings the training pairs are read, the negative control."""
+    monkeypatch.chdir(home)
+    beside = [*command, "first", "--file", "test.tsv", "--data", str(home)]
+    with pytest.raises(SystemExit):
+        main(beside)
+    assert "--data: nothing of it is read beside --file" in capsys.readouterr().err
+    if with_data:
+        assert main([*beside, *with_data]) == 0
+
+
 def test_the_list_of_errors(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     printed = said(capsys, "evaluate", home / "first", "--errors", tmp_path / "errors.tsv")
     header, *rows = [line.split("\t") for line in (tmp_path / "errors.tsv").read_text().splitlines()]
@@ -212,8 +201,9 @@ def test_a_source_that_normalises_to_nothing_is_a_wrong_answer(
 ) -> None:
     """Lone accents, here, to a run that takes accents off."""
     (tmp_path / "odd.tsv").write_text("\u0301\tab\nab\tba\n\u0302\tb\n")
-    first = run(tmp_path / "first", 1, strip_accents=True)
-    more = [str(run(tmp_path / name, 2, strip_accents=True)) if name == "second" else name for name in more]
+    first = random_run(tmp_path / "first", 1, strip_accents=True)
+    second = str(random_run(tmp_path / "second", 2, strip_accents=True))
+    more = [second if option == "second" else option for option in more]
     files = ["--file", tmp_path / "odd.tsv", "--answers", tmp_path / "answers.tsv"]
     printed = said(capsys, "evaluate", first, *more, *files)
     assert "odd.tsv\t2 sources normalise to nothing, which counts as a wrong answer" in printed
