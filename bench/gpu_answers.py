@@ -113,7 +113,7 @@ def compare_batching(engine: AnyEngine, source_size: int, seconds: float) -> dic
     Lengths of answers are mixed, and the same in all. Newcomers wait for company: for how much of it, and how
     many steps at the most, is tried in several ways, the service's own first.
     """
-    found = {}
+    found: dict[str, float] = {}
     ways = ((scheduler_module.COMPANY, scheduler_module.HOLD_STEPS), (32, 4), (engine.rows // 8, 8))
     for company, steps in ways:
         with _holding(company, steps):

@@ -118,7 +118,7 @@ def _ask(server: Server, calls: int) -> dict[str, int]:
                 stub.Generate(request, timeout=CALL_SECONDS)
                 codes["OK"] += 1
             except grpc.RpcError as error:
-                codes[error.code().name] += 1  # type: ignore[attr-defined]
+                codes[error.code().name] += 1
     return dict(codes)
 
 
@@ -127,7 +127,7 @@ def _state(server: Server) -> dict[str, object]:
         fallbacks = total(page.read().decode(), "chairlift_device_fallback_total")
     with grpc.insecure_channel(server.listen) as channel:
         model = seq2seq_pb2_grpc.Seq2SeqServiceStub(channel).GetModel(pb.GetModelRequest(), timeout=10).model
-        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)  # type: ignore[attr-defined]
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(health.status)
     return {"device": model.device, "fallbacks": fallbacks, "health": status}
 

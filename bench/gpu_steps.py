@@ -142,7 +142,7 @@ def parts_of_step(engine: DeviceEngine, bundle: RandomBundle, rows: int, seconds
     }
     if rows * bundle.vocabulary.start_id * 4 <= PLAIN_MOST:
         feeds = {
-            tensor.name: np.zeros((rows, *tensor.shape[1:]), tensor.dtype)
+            tensor.name: np.zeros((rows, *map(int, tensor.shape[1:])), tensor.dtype)
             for tensor in bundle.profile("").decoder.inputs
         }
         found["plain"] = median_us(lambda: decoder.run(None, feeds, skip), seconds)
@@ -203,7 +203,7 @@ def floor_us(sides: list[tuple[int, int]], rows: int, rates: Figures, profile: P
 
 def _seconds(device: str, work: Callable[[], object]) -> float:
     """Of one run: the median of a few, timed on the device's own clock where it has one."""
-    times = []
+    times: list[float] = []
     for _ in range(8):
         if device == "cuda":
             begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))

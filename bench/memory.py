@@ -157,6 +157,8 @@ def main(arguments: Sequence[str]) -> int:
     """Prints what is held, look by look, and by how much it grew. Returns the exit status."""
     options = _parser().parse_args(arguments)
     folder = options.bundle or newest(Path("models"), "g2p-en")
+    if folder is None:
+        raise SystemExit("models/ holds no g2p-en: say --bundle FOLDER")
     bundle = read_bundle(folder)
     common, _ = open_engine(bundle, options.profile, options.rows, "cpu", 1, options.kernels == "on")
     express = open_beside(common, bundle, express_rows(options.rows))

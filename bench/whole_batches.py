@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 from service import engine_process
 from service.engine import Engine
-from service.hypothesis import Hypothesis
-from service.messages import Ended, News
-from service.sequence import Outcome, Sequence
+from service.hypothesis import Outcome
+from service.messages import News
+from service.sequence import Sequence
 from service.waiting import Waiting
 
 WINDOW_SECONDS = 0.001  # from the first arrival, until a batch that is not full starts
@@ -46,13 +46,13 @@ class WholeBatches:
         left = set(ids)
         for sequence in [waiting for waiting in self.waiting if waiting.id in left]:
             self.waiting.discard(sequence)
-            self._end(sequence, Outcome.CANCELLED, [])
+            self._end(sequence, Outcome.CANCELLED)
 
     def abort(self) -> None:
         """Ends every sequence that waits, as drained."""
         for sequence in list(self.waiting):
             self.waiting.discard(sequence)
-            self._end(sequence, Outcome.DRAINED, [])
+            self._end(sequence, Outcome.DRAINED)
 
     def tick(self) -> None:
         """Waits a moment for more, or decodes a batch from beginning to end."""
@@ -71,7 +71,7 @@ class WholeBatches:
         while len(outcomes) < len(batch):
             self._step(batch, outcomes)
         for row, sequence in enumerate(batch):
-            self._end(sequence, outcomes[row], _hypotheses(sequence, outcomes[row]))
+            self._end(sequence, outcomes[row])
 
     def _step(self, batch: list[Sequence], outcomes: dict[int, Outcome]) -> None:
         """One step of every row, also of those that ended long ago."""
@@ -102,27 +102,8 @@ class WholeBatches:
             elif len(sequence.tokens) == sequence.options.max_length:
                 outcomes[row] = Outcome.LENGTH
 
-    def _end(self, sequence: Sequence, outcome: Outcome, hypotheses: list[Hypothesis]) -> None:
-        sequence.finish(outcome)
-        self.news.ended.append(
-            Ended(
-                id=sequence.id,
-                outcome=outcome,
-                hypotheses=hypotheses,
-                started=sequence.started,
-                first_token=sequence.first_token,
-                finished=time.monotonic(),
-            )
-        )
-
-
-def _hypotheses(sequence: Sequence, outcome: Outcome) -> list[Hypothesis]:
-    if sequence.search is not None:
-        return sequence.search.hypotheses
-    score = sum(sequence.scores)
-    if outcome is Outcome.EOS:
-        return [Hypothesis(sequence.tokens[:-1], sequence.scores, "eos", score, score)]
-    return [Hypothesis(sequence.tokens, sequence.scores, "length", score, score)]
+    def _end(self, sequence: Sequence, outcome: Outcome) -> None:
+        self.news.ended.append(sequence.finish(outcome, time.monotonic()))
 
 
 if __name__ == "__main__":

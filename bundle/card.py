@@ -85,7 +85,7 @@ class Cascade(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     profile: ProfileName  # whose graphs decoded
     dataset: Line
     sources: Count  # distinct inputs
-    beam_share: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    beam_share: Share
     greedy_wer: Percent
     cascade_wer: Percent
     beam_wer: Percent

@@ -5,8 +5,6 @@ import re
 import msgspec
 from msgspec import inspect
 
-__all__ = ["with_what_is_allowed"]
-
 
 def with_what_is_allowed(error: msgspec.ValidationError, kind: type) -> str:
     """What an error of converting to a struct says, and the choices or fields that there are at its place."""

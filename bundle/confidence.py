@@ -13,8 +13,6 @@ from math import exp, log, tanh
 
 from bundle.card import Calibration
 
-__all__ = ["confidence", "curve", "log_odds"]
-
 LEAST = 0.001  # of one token: below what smoothing alone gives it, a model says nothing
 MOST = 1 - 1e-9  # of all tokens
 SMALLEST = 1e-300  # of all tokens: a float that has a logarithm

@@ -1,7 +1,5 @@
 """The one exception of this package. Knows nothing about who reads or shows it."""
 
-__all__ = ["BundleError"]
-
 
 class BundleError(Exception):
     """A bundle, or a file that should become one, is not as the contract says.

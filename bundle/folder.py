@@ -12,8 +12,6 @@ from bundle.errors import BundleError
 from bundle.lexicon import LARGEST_LEXICON_BYTES
 from bundle.manifest import LEXICON, MANIFEST, FileEntry, Manifest, decode_manifest
 
-__all__ = ["read_folder"]
-
 _MIB = 2**20
 LARGEST_BYTES = {
     MANIFEST: _MIB,

@@ -6,12 +6,10 @@ from typing import Annotated
 import msgspec
 
 from bundle import strict_json
-
-__all__ = ["Golden", "GoldenCase", "decode_golden", "encode_golden"]
+from bundle.values import TokenId
 
 FILE = "golden.json"
 
-TokenId = Annotated[int, msgspec.Meta(ge=0, lt=2**24)]
 TokenIds = Annotated[tuple[TokenId, ...], msgspec.Meta(min_length=1)]
 LogProbability = Annotated[
     float, msgspec.Meta(le=1e-3)

@@ -12,8 +12,6 @@ from bundle.manifest import Architecture, Graph, Tensor, Vocabulary, candidates,
 from bundle.onnx_file import OnnxFile, OnnxTensor, read_onnx
 from bundle.values import Dtype, ProfileName
 
-__all__ = ["SOURCE_BLOCK", "check_graph", "decoder_graph", "encoder_graph"]
-
 # A decoder is run with memory whose source axis S is a multiple of this, padded with zeros: few widths to
 # bind and to prove, and no product so small that a runtime computes it in another order.
 SOURCE_BLOCK = 16

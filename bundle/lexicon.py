@@ -6,20 +6,16 @@ is a source. Knows nothing about folders, requests or answers.
 """
 
 import hashlib
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from bundle.errors import BundleError
 from bundle.manifest import LEXICON, MOST_LEXICON_ENTRIES, Limits
-from bundle.text import SourceText, TargetText
-from bundle.values import MOST_BEAM
-
-__all__ = ["LARGEST_LEXICON_BYTES", "Lexicon", "Targets", "read_lexicon"]
+from bundle.text import CHARACTERS_PER_TOKEN, SourceText, TargetText, control_character
+from bundle.values import MOST_BEAM, UNKNOWN_ID
 
 LARGEST_LEXICON_BYTES = 16 * 2**20
 LINES_AT_A_TIME = 16  # about a third of a millisecond
-CHARACTERS_PER_TOKEN = 64  # a longer text is refused before it is tokenised
 
 Targets = tuple[tuple[int, ...], ...]  # ids without <E>, the best first
 Key = tuple[int, ...] | str
@@ -95,8 +91,8 @@ def _targets(target: TargetText, texts: list[str], most: int) -> Targets:
     for number, text in enumerate(texts, 1):
         name = f"target {number}"
         ids = _ids(target, name, text, most)
-        if _UNKNOWN_ID in ids:
-            place = ids.index(_UNKNOWN_ID) + 1
+        if UNKNOWN_ID in ids:
+            place = ids.index(UNKNOWN_ID) + 1
             raise ValueError(f"{name}: token {place} is not in the target vocabulary; its tokens are allowed")
         if tuple(ids) in found:
             raise ValueError(f"{name} is given twice; once is allowed")
@@ -108,12 +104,8 @@ def _ids(vocabulary: SourceText | TargetText, name: str, text: str, most: int) -
     """Ids of a text that a request might hold, 1 to `most` of them."""
     if len(text) > most * CHARACTERS_PER_TOKEN:
         raise ValueError(f"{name} has {len(text)} characters; at most {most} tokens are allowed")
-    if not text.isprintable():
-        for character in text:
-            if unicodedata.category(character) == "Cc":
-                raise ValueError(
-                    f"{name} holds the control character U+{ord(character):04X}; none are allowed"
-                )
+    if (place := control_character(text)) is not None:
+        raise ValueError(f"{name} holds the control character U+{ord(text[place]):04X}; none are allowed")
     ids = vocabulary.encode(text)
     if not 1 <= len(ids) <= most:
         raise ValueError(f"{name} has {len(ids)} tokens; 1 to {most} are allowed")
@@ -126,7 +118,4 @@ def _key(source: SourceText, text: str, ids: list[int]) -> Key:
     The ids tell texts apart that the vocabulary can spell; the others would all be alike where they are
     unknown, so there the normalised text does.
     """
-    return source.normalise(text) if _UNKNOWN_ID in ids else tuple(ids)
-
-
-_UNKNOWN_ID = 1  # of source and target, as the manifest demands
+    return source.normalise(text) if UNKNOWN_ID in ids else tuple(ids)

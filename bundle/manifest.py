@@ -14,7 +14,12 @@ from bundle import strict_json
 from bundle.card import Calibration, Cascade, ModelCard
 from bundle.errors import BundleError
 from bundle.values import (
+    END_ID,
+    PAD_ID,
+    UNKNOWN_ID,
+    Attention,
     Cell,
+    Context,
     Count,
     Dimension,
     Dtype,
@@ -30,26 +35,6 @@ from bundle.values import (
     TokenId,
     Version,
 )
-
-__all__ = [
-    "FORMAT_VERSION",
-    "LEXICON",
-    "MANIFEST",
-    "MOST_LEXICON_ENTRIES",
-    "TEXT_FILES",
-    "Architecture",
-    "FileEntry",
-    "Graph",
-    "Limits",
-    "Manifest",
-    "Profile",
-    "Tensor",
-    "Vocabulary",
-    "candidates",
-    "decode_manifest",
-    "encode_manifest",
-    "graph_file",
-]
 
 FORMAT_VERSION = 3
 MOST_CANDIDATES = 8
@@ -69,9 +54,9 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     hidden_size: Size  # H, of the decoder
     encoder_hidden_size: Size  # D, of an encoder output: both directions together
     bidirectional: bool  # the encoder reads both ways
-    attention: Literal["none", "dot", "general", "additive"]
+    attention: Attention
     input_feeding: bool  # each step reads the attentional vector of the one before
-    context: Literal["first-step", "every-step"]  # whether each step reads the encoder's last state too
+    context: Context
     parameters: Count
     starts_from: Literal["bottom", "top"] = "bottom"  # which layers start a decoder that has fewer
 
@@ -99,10 +84,10 @@ class Vocabulary(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     def __post_init__(self) -> None:
         allowed = {
-            "source_pad_id": 0,
-            "source_unknown_id": 1,
-            "end_id": 0,
-            "unknown_id": 1,
+            "source_pad_id": PAD_ID,
+            "source_unknown_id": UNKNOWN_ID,
+            "end_id": END_ID,
+            "unknown_id": UNKNOWN_ID,
             "start_id": self.target_size - 1,
         }
         for field, token_id in allowed.items():

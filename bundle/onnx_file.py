@@ -10,67 +10,77 @@ from dataclasses import dataclass, field
 from bundle.errors import BundleError
 from bundle.wire import Kind, MalformedError, Message, Schema, read_message
 
-__all__ = ["OnnxFile", "OnnxNode", "OnnxTensor", "StoredTensor", "read_onnx", "stored_tensors"]
-
-_ONE, _MANY, _NUMBER, _NUMBERS, _SKIP = Kind.PART, Kind.PARTS, Kind.NUMBER, Kind.NUMBERS, Kind.SKIPPED
+_ONE, _MANY, _NUMBER, _NUMBERS = Kind.PART, Kind.PARTS, Kind.NUMBER, Kind.NUMBERS
 
 _MODEL = Schema(
     "model",
     {
-        1: _SKIP,
-        2: _SKIP,
-        3: _SKIP,
-        4: _SKIP,
-        5: _SKIP,
-        6: _SKIP,
-        7: _ONE,
-        8: _MANY,
-        14: _SKIP,
-        20: _MANY,
-        25: _MANY,
-        26: _SKIP,
+        7: ("graph", _ONE),
+        8: ("opset_import", _MANY),
+        20: ("training_info", _MANY),
+        25: ("functions", _MANY),
     },
+    skipped=(1, 2, 3, 4, 5, 6, 14, 26),
 )
-_OPSET = Schema("opset_import", {1: _ONE, 2: _NUMBER})
+_OPSET = Schema("opset_import", {1: ("domain", _ONE), 2: ("version", _NUMBER)})
 _GRAPH = Schema(
     "graph",
     {
-        1: _MANY,
-        2: _SKIP,
-        5: _MANY,
-        10: _SKIP,
-        11: _MANY,
-        12: _MANY,
-        13: _SKIP,
-        14: _SKIP,
-        15: _MANY,
-        16: _SKIP,
+        1: ("node", _MANY),
+        5: ("initializer", _MANY),
+        11: ("input", _MANY),
+        12: ("output", _MANY),
+        15: ("sparse_initializer", _MANY),
     },
+    skipped=(2, 10, 13, 14, 16),
 )
 _NODE = Schema(
     "node",
-    {1: _MANY, 2: _MANY, 3: _SKIP, 4: _ONE, 5: _MANY, 6: _SKIP, 7: _ONE, 8: _SKIP, 9: _SKIP, 10: _SKIP},
+    {
+        1: ("input", _MANY),
+        2: ("output", _MANY),
+        4: ("op_type", _ONE),
+        5: ("attribute", _MANY),
+        7: ("domain", _ONE),
+    },
+    skipped=(3, 6, 8, 9, 10),
 )
 _ATTRIBUTE = Schema(
     "attribute",
-    dict.fromkeys((1, 2, 3, 4, 7, 8, 9, 13, 14, 15, 20, 21), _SKIP)
-    | {5: _ONE, 6: _ONE, 10: _MANY, 11: _MANY, 22: _ONE, 23: _MANY},
+    {
+        5: ("t", _ONE),
+        6: ("g", _ONE),
+        10: ("tensors", _MANY),
+        11: ("graphs", _MANY),
+        22: ("sparse_tensor", _ONE),
+        23: ("sparse_tensors", _MANY),
+    },
+    skipped=(1, 2, 3, 4, 7, 8, 9, 13, 14, 15, 20, 21),
 )
 _TENSOR = Schema(
     "tensor",
-    dict.fromkeys((3, 4, 5, 6, 7, 10, 11, 12, 16), _SKIP)
-    | {1: _NUMBERS, 2: _NUMBER, 8: _ONE, 9: _ONE, 13: _MANY, 14: _NUMBER},
+    {
+        1: ("dims", _NUMBERS),
+        2: ("data_type", _NUMBER),
+        8: ("name", _ONE),
+        9: ("raw_data", _ONE),
+        13: ("external_data", _MANY),
+        14: ("data_location", _NUMBER),
+    },
+    skipped=(3, 4, 5, 6, 7, 10, 11, 12, 16),
 )
-_SPARSE = Schema("sparse tensor", {1: _ONE, 2: _ONE, 3: _SKIP})
-_VALUE = Schema("value_info", {1: _ONE, 2: _ONE, 3: _SKIP, 4: _SKIP})
-_TYPE = Schema("type", {1: _ONE, 6: _SKIP})  # tensors only: no sequence, map, optional or sparse value
-_TENSOR_TYPE = Schema("tensor type", {1: _NUMBER, 2: _ONE})
-_SHAPE = Schema("shape", {1: _MANY})
+_SPARSE = Schema("sparse tensor", {1: ("values", _ONE), 2: ("indices", _ONE)}, skipped=(3,))
+_VALUE = Schema("value_info", {1: ("name", _ONE), 2: ("type", _ONE)}, skipped=(3, 4))
+_TYPE = Schema("type", {1: ("tensor_type", _ONE)}, skipped=(6,))  # no sequence, map, optional or sparse value
+_TENSOR_TYPE = Schema("tensor type", {1: ("elem_type", _NUMBER), 2: ("shape", _ONE)})
+_SHAPE = Schema("shape", {1: ("dim", _MANY)})
+_DIMENSION = Schema("dimension", {1: ("dim_value", _NUMBER), 2: ("dim_param", _ONE)}, skipped=(3,))
 _FUNCTION = Schema(
-    "function", dict.fromkeys((1, 4, 5, 6, 8, 9, 10, 12, 13, 14), _SKIP) | {7: _MANY, 11: _MANY}
+    "function",
+    {7: ("node", _MANY), 11: ("attribute_proto", _MANY)},
+    skipped=(1, 4, 5, 6, 8, 9, 10, 12, 13, 14),
 )
-_TRAINING = Schema("training_info", {1: _ONE, 2: _ONE, 3: _SKIP, 4: _SKIP})
-_DIMENSION = Schema("dimension", {1: _NUMBER, 2: _ONE, 3: _SKIP})
+_TRAINING = Schema("training_info", {1: ("initialization", _ONE), 2: ("algorithm", _ONE)}, skipped=(3, 4))
 
 _DTYPES = {1: "float32", 2: "uint8", 6: "int32", 7: "int64", 10: "float16"}
 _STORED_DTYPES = _DTYPES | {3: "int8"}
@@ -141,12 +151,14 @@ def stored_tensors(file: str, data: bytes) -> dict[str, StoredTensor]:
     found = {}
     try:
         model = read_message(_MODEL, memoryview(data))
-        for graph in model.parts(7):
-            for part in read_message(_GRAPH, graph).parts(5):
+        for graph in model.parts("graph"):
+            for part in read_message(_GRAPH, graph).parts("initializer"):
                 tensor = read_message(_TENSOR, part)
-                if tensor.parts(9) and tensor.number(2) in _STORED_DTYPES:
-                    found[tensor.text(8)] = StoredTensor(
-                        _STORED_DTYPES[tensor.number(2)], tensor.numbers(1), tensor.parts(9)[0]
+                if tensor.parts("raw_data") and tensor.number("data_type") in _STORED_DTYPES:
+                    found[tensor.text("name")] = StoredTensor(
+                        _STORED_DTYPES[tensor.number("data_type")],
+                        tensor.numbers("dims"),
+                        tensor.parts("raw_data")[0],
                     )
     except (MalformedError, UnicodeDecodeError) as error:
         raise BundleError(f"{file}: not an ONNX model: {error}") from error
@@ -155,26 +167,26 @@ def stored_tensors(file: str, data: bytes) -> dict[str, StoredTensor]:
 
 def _read_model(data: bytes, found: OnnxFile) -> None:
     model = read_message(_MODEL, memoryview(data))
-    for part in model.parts(8):
+    for part in model.parts("opset_import"):
         opset = read_message(_OPSET, part)
-        domain = _domain(opset.text(1))
+        domain = _domain(opset.text("domain"))
         if domain in found.opsets:
             raise MalformedError(f"opset_import names the domain {domain!r} twice")
-        found.opsets[domain] = opset.number(2)
-    found.training_graphs = len(model.parts(20))
-    found.functions = len(model.parts(25))
-    if not model.parts(7):
+        found.opsets[domain] = opset.number("version")
+    found.training_graphs = len(model.parts("training_info"))
+    found.functions = len(model.parts("functions"))
+    if not model.parts("graph"):
         raise MalformedError("the model has no graph")
-    graph = _read_graph(model.parts(7)[0], found)
-    found.inputs = tuple(_read_value(part) for part in graph.parts(11))
-    found.outputs = tuple(_read_value(part) for part in graph.parts(12))
-    for part in model.parts(25):
+    graph = _read_graph(model.parts("graph")[0], found)
+    found.inputs = tuple(_read_value(part) for part in graph.parts("input"))
+    found.outputs = tuple(_read_value(part) for part in graph.parts("output"))
+    for part in model.parts("functions"):
         function = read_message(_FUNCTION, part)
-        _read_nodes(function.parts(7), found)
-        _read_attributes(function.parts(11), found, ("a function",))
-    for part in model.parts(20):
+        _read_nodes(function.parts("node"), found)
+        _read_attributes(function.parts("attribute_proto"), found, ("a function",))
+    for part in model.parts("training_info"):
         training = read_message(_TRAINING, part)
-        for graph_part in training.parts(1) + training.parts(2):
+        for graph_part in training.parts("initialization") + training.parts("algorithm"):
             _read_graph(graph_part, found)
 
 
@@ -183,70 +195,70 @@ def _read_graph(data: memoryview, found: OnnxFile, inside: tuple[str, ...] = ())
     if len(inside) > _DEEPEST_GRAPH:
         raise MalformedError(f"graphs nest more than {_DEEPEST_GRAPH} deep")
     graph = read_message(_GRAPH, data)
-    for part in graph.parts(5):
+    for part in graph.parts("initializer"):
         _read_tensor(part, found)
-    for part in graph.parts(15):
+    for part in graph.parts("sparse_initializer"):
         _read_sparse_tensor(part, found)
-    _read_nodes(graph.parts(1), found, inside)
+    _read_nodes(graph.parts("node"), found, inside)
     return graph
 
 
 def _read_nodes(parts: list[memoryview], found: OnnxFile, inside: tuple[str, ...] = ()) -> None:
     for part in parts:
         node = read_message(_NODE, part)
-        operator = ".".join(filter(None, (_domain(node.text(7)), node.text(4))))
-        found.nodes.append(OnnxNode(operator, node.texts(1), node.texts(2)))
-        _read_attributes(node.parts(5), found, (*inside, operator))
+        operator = ".".join(filter(None, (_domain(node.text("domain")), node.text("op_type"))))
+        found.nodes.append(OnnxNode(operator, node.texts("input"), node.texts("output")))
+        _read_attributes(node.parts("attribute"), found, (*inside, operator))
 
 
 def _read_attributes(parts: list[memoryview], found: OnnxFile, inside: tuple[str, ...]) -> None:
     for part in parts:
         attribute = read_message(_ATTRIBUTE, part)
-        for tensor in attribute.parts(5) + attribute.parts(10):
+        for tensor in attribute.parts("t") + attribute.parts("tensors"):
             _read_tensor(tensor, found)
-        for tensor in attribute.parts(22) + attribute.parts(23):
+        for tensor in attribute.parts("sparse_tensor") + attribute.parts("sparse_tensors"):
             _read_sparse_tensor(tensor, found)
-        for graph in attribute.parts(6) + attribute.parts(11):
+        for graph in attribute.parts("g") + attribute.parts("graphs"):
             found.sub_graphs.append("/".join(inside))
             _read_graph(graph, found, inside)
 
 
 def _read_tensor(data: memoryview, found: OnnxFile) -> None:
     tensor = read_message(_TENSOR, data)
-    name = tensor.text(8)
-    found.tensors[name] = tensor.numbers(1)
+    name = tensor.text("name")
+    found.tensors[name] = tensor.numbers("dims")
     # Any location but 0: a parser cuts the number to 32 bits, so that 2**32 + 1 is EXTERNAL to it as well.
-    if tensor.number(14) != 0 or tensor.parts(13):
+    if tensor.number("data_location") != 0 or tensor.parts("external_data"):
         found.external.append(name)
 
 
 def _read_sparse_tensor(data: memoryview, found: OnnxFile) -> None:
     sparse = read_message(_SPARSE, data)
-    for part in sparse.parts(1) + sparse.parts(2):
+    for part in sparse.parts("values") + sparse.parts("indices"):
         _read_tensor(part, found)
 
 
 def _read_value(data: memoryview) -> OnnxTensor:
     value = read_message(_VALUE, data)
-    if not value.parts(2):
-        return OnnxTensor(value.text(1), "no type", None)
-    tensor = read_message(_TYPE, value.parts(2)[0])
-    if not tensor.parts(1):
-        return OnnxTensor(value.text(1), "no tensor", None)
-    tensor_type = read_message(_TENSOR_TYPE, tensor.parts(1)[0])
-    number = tensor_type.number(1)
+    if not value.parts("type"):
+        return OnnxTensor(value.text("name"), "no type", None)
+    tensor = read_message(_TYPE, value.parts("type")[0])
+    if not tensor.parts("tensor_type"):
+        return OnnxTensor(value.text("name"), "no tensor", None)
+    tensor_type = read_message(_TENSOR_TYPE, tensor.parts("tensor_type")[0])
+    number = tensor_type.number("elem_type")
     dtype = _DTYPES.get(number, f"element type {number}")
-    if not tensor_type.parts(2):
-        return OnnxTensor(value.text(1), dtype, None)
-    dimensions = read_message(_SHAPE, tensor_type.parts(2)[0]).parts(1)
-    return OnnxTensor(value.text(1), dtype, tuple(_read_dimension(part) for part in dimensions))
+    if not tensor_type.parts("shape"):
+        return OnnxTensor(value.text("name"), dtype, None)
+    dimensions = read_message(_SHAPE, tensor_type.parts("shape")[0]).parts("dim")
+    return OnnxTensor(value.text("name"), dtype, tuple(_read_dimension(part) for part in dimensions))
 
 
 def _read_dimension(data: memoryview) -> int | str:
     dimension = read_message(_DIMENSION, data)
-    if 1 in dimension and 2 in dimension:
+    if "dim_value" in dimension and "dim_param" in dimension:
         raise MalformedError("a dimension has both a value and a name")
-    return dimension.number(1) if 1 in dimension else dimension.text(2) or "?"
+    return dimension.number("dim_value") if "dim_value" in dimension else dimension.text("dim_param") or "?"
 
 
 def _domain(domain: str) -> str:

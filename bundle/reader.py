@@ -16,8 +16,6 @@ from bundle.lexicon import Lexicon, read_lexicon
 from bundle.manifest import LEXICON, MANIFEST, Graph, Manifest
 from bundle.text import END, PAD, START, UNKNOWN, SourceText, TargetText
 
-__all__ = ["Bundle", "BundleError", "assemble", "read_bundle"]
-
 
 @dataclass(frozen=True)
 class Bundle:

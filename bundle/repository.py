@@ -8,10 +8,8 @@ from pathlib import Path
 
 from bundle.errors import BundleError
 from bundle.manifest import MANIFEST
+from bundle.values import NAME
 
-__all__ = ["find_bundles", "newest"]
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
 
 
@@ -23,7 +21,7 @@ def find_bundles(repository: Path) -> list[Path]:
     """
     found = [
         version
-        for name in _folders(repository, _NAME)
+        for name in _folders(repository, NAME)
         for version in _folders(name, _VERSION)
         if (version / MANIFEST).is_file()
     ]

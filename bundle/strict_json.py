@@ -7,8 +7,6 @@ import msgspec
 
 from bundle.errors import BundleError
 
-__all__ = ["decode", "encode", "refuse_loose_json"]
-
 Structure = TypeVar("Structure")
 
 

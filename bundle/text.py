@@ -4,6 +4,7 @@ Knows nothing about folders, graphs or lengths. Texts hold no lone surrogates; t
 """
 
 import json
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -12,19 +13,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from bundle.errors import BundleError
 from bundle.strict_json import refuse_loose_json
 
-__all__ = [
-    "END",
-    "PAD",
-    "START",
-    "UNKNOWN",
-    "SourceText",
-    "TargetText",
-    "build_source",
-    "build_target",
-    "normaliser",
-]
-
 PAD, UNKNOWN, END, START = "<pad>", "<unk>", "<E>", "<S>"
+CHARACTERS_PER_TOKEN = 64  # a text longer than this times its token limit is refused before it is tokenised
 
 Level = Literal["char", "word"]
 
@@ -167,6 +157,13 @@ class TargetText(_Text):
                 f"token ids {min(ids)}..{max(ids)}; 0..{len(self.tokens) - 1} are allowed"
             ) from None
         return self._joint.join(spelled)
+
+
+def control_character(text: str) -> int | None:
+    """Where a text has its first control character, which no request and no lexicon may hold."""
+    if text.isprintable():
+        return None
+    return next((place for place, one in enumerate(text) if unicodedata.category(one) == "Cc"), None)
 
 
 def build_source(

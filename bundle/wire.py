@@ -3,11 +3,9 @@
 https://protobuf.dev/programming-guides/encoding
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 from typing import NamedTuple
-
-__all__ = ["Kind", "MalformedError", "Message", "Schema", "read_message"]
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 _MOST_FIELDS = 200_000  # of one message; unpacked numbers count one each
@@ -24,52 +22,53 @@ class Kind(Enum):
     NUMBERS = "numbers, packed or not"
     PART = "one string, bytes or message"
     PARTS = "strings, bytes or messages"
-    SKIPPED = "anything"
 
 
 class Schema(NamedTuple):
-    """A message's name, for errors, and every field that it may have, by field number."""
+    """A message's name, for errors, and every field that it may have, by field number.
+
+    `skipped`: those that may hold anything, and are not kept.
+    """
 
     name: str
-    fields: Mapping[int, Kind]
+    fields: Mapping[int, tuple[str, Kind]]
+    skipped: Collection[int] = ()
 
 
 class Message:
-    """The fields of one message, by field number. Numbers are unsigned, as the wire has them."""
+    """The fields of one message, by name. Numbers are unsigned, as the wire has them."""
 
     def __init__(self) -> None:
-        self._numbers: dict[int, list[int]] = {}
-        self._parts: dict[int, list[memoryview]] = {}
+        self._numbers: dict[str, list[int]] = {}
+        self._parts: dict[str, list[memoryview]] = {}
 
-    def number(self, field: int) -> int:
+    def number(self, field: str) -> int:
         """Return a number, or 0."""
         return self._numbers.get(field, [0])[0]
 
-    def numbers(self, field: int) -> tuple[int, ...]:
+    def numbers(self, field: str) -> tuple[int, ...]:
         """Return every number of a field."""
         return tuple(self._numbers.get(field, ()))
 
-    def parts(self, field: int) -> list[memoryview]:
+    def parts(self, field: str) -> list[memoryview]:
         """Return every part of a field, uncopied."""
         return self._parts.get(field, [])
 
-    def texts(self, field: int) -> tuple[str, ...]:
+    def texts(self, field: str) -> tuple[str, ...]:
         """Return every part of a field as text. Raises UnicodeDecodeError."""
         return tuple(str(part, "utf-8") for part in self.parts(field))
 
-    def text(self, field: int) -> str:
+    def text(self, field: str) -> str:
         """Return a part as text, or "". Raises UnicodeDecodeError."""
         return "".join(self.texts(field)[:1])
 
-    def __contains__(self, field: int) -> bool:
+    def __contains__(self, field: str) -> bool:
         return field in self._numbers or field in self._parts
 
-    def add(self, field: int, kind: Kind, value: int | memoryview) -> None:
+    def add(self, field: str, kind: Kind, value: int | memoryview) -> None:
         """Take in one field as the wire gives it. Raises MalformedError where its kind does not allow it."""
-        if kind is Kind.SKIPPED:
-            return
         if kind in (Kind.NUMBER, Kind.PART) and field in self:
-            raise MalformedError(f"field {field} is given twice")
+            raise MalformedError(f"{field} is given twice")
         if isinstance(value, int) and kind in (Kind.NUMBER, Kind.NUMBERS):
             self._numbers.setdefault(field, []).append(value)
         elif isinstance(value, memoryview) and kind in (Kind.PART, Kind.PARTS):
@@ -77,7 +76,7 @@ class Message:
         elif isinstance(value, memoryview) and kind is Kind.NUMBERS:
             self._numbers.setdefault(field, []).extend(_packed(value))
         else:
-            raise MalformedError(f"field {field} has the wrong wire type")
+            raise MalformedError(f"{field} has the wrong wire type")
 
 
 def read_message(schema: Schema, data: memoryview) -> Message:
@@ -87,9 +86,11 @@ def read_message(schema: Schema, data: memoryview) -> Message:
         for count, (field, value) in enumerate(_fields(data)):
             if count == _MOST_FIELDS:
                 raise MalformedError(f"more than {_MOST_FIELDS} fields")
+            if field in schema.skipped:
+                continue
             if field not in schema.fields:
                 raise MalformedError(f"field {field} is unknown")
-            message.add(field, schema.fields[field], value)
+            message.add(*schema.fields[field], value)
     except MalformedError as error:
         raise MalformedError(f"{schema.name}: {error}") from None
     return message

@@ -13,8 +13,6 @@ from bundle.errors import BundleError
 from bundle.manifest import MANIFEST, FileEntry, Manifest, encode_manifest
 from bundle.reader import assemble
 
-__all__ = ["publish", "refuse_existing"]
-
 
 def publish(repository: Path, manifest: Manifest, files: Mapping[str, bytes]) -> Path:
     """Write the folder `repository/name/version` and return its path.

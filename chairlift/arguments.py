@@ -13,8 +13,8 @@ from chairlift.decoding import Decoding
 MAX_COUNT = 2**31 - 1
 MAX_SEED = 2**64 - 1
 MAX_TIMEOUT_SECONDS = 86_400
-MOST_PRIORITY = 10
-HIGHEST_PORT = 65_535
+MAX_PRIORITY = 10
+MAX_PORT = 65_535
 
 
 def parse(arguments: list[str], server: str) -> argparse.Namespace:
@@ -148,9 +148,9 @@ def _priority(text: str) -> int:
     try:
         number = int(text)
     except ValueError:
-        number = MOST_PRIORITY + 1
-    if abs(number) > MOST_PRIORITY:
-        raise argparse.ArgumentTypeError(f"a whole number from -{MOST_PRIORITY} to {MOST_PRIORITY} is wanted")
+        number = MAX_PRIORITY + 1
+    if abs(number) > MAX_PRIORITY:
+        raise argparse.ArgumentTypeError(f"a whole number from -{MAX_PRIORITY} to {MAX_PRIORITY} is wanted")
     return number
 
 
@@ -161,8 +161,8 @@ def _server(text: str) -> str:
     if re.match(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds):", text):
         return text
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal() or not 1 <= int(port) <= HIGHEST_PORT:
-        raise argparse.ArgumentTypeError(f"HOST:PORT is wanted, with a port from 1 to {HIGHEST_PORT}")
+    if not host or not port.isdecimal() or not 1 <= int(port) <= MAX_PORT:
+        raise argparse.ArgumentTypeError(f"HOST:PORT is wanted, with a port from 1 to {MAX_PORT}")
     return text
 
 

@@ -56,9 +56,8 @@ class AsyncClient:
         **options: Unpack[Decoding],
     ) -> list[Generation | InputError]:
         """As `Client.generate`."""
-        request = wire.generate_request(inputs, wire.selector(model, version), priority, options)
         try:
-            wire.refuse_large(request)
+            request = wire.generate_request(inputs, wire.selector(model, version), priority, options)
             with translated():
                 response: pb.GenerateResponse = await self._stub.Generate(request, timeout=timeout_seconds)
         except InvalidRequest as error:
@@ -77,7 +76,6 @@ class AsyncClient:
     ) -> AsyncGenerator[TokenChunk | Generation, None]:
         """As `Client.stream`. Inside `contextlib.aclosing`, leaving the loop early hangs up at once."""
         request = wire.stream_request(text, wire.selector(model, version), priority, options)
-        wire.refuse_large(request)
         reader = wire.StreamReader()
         with translated():
             call = self._stub.GenerateStream(request, timeout=timeout_seconds)
@@ -99,9 +97,8 @@ class AsyncClient:
         timeout_seconds: float = 10.0,
     ) -> list[TargetScore | InputError]:
         """As `Client.score`."""
-        request = wire.score_request(inputs, targets, wire.selector(model, version), priority)
         try:
-            wire.refuse_large(request)
+            request = wire.score_request(inputs, targets, wire.selector(model, version), priority)
             with translated():
                 response: pb.ScoreResponse = await self._stub.Score(request, timeout=timeout_seconds)
         except InvalidRequest as error:

@@ -64,9 +64,8 @@ class Client:
         a plain string that is bad raises `InvalidRequest`. Defaults: the server's default model, its highest
         version that is ready, plain greedy decoding; `Decoding` lists the options.
         """
-        request = wire.generate_request(inputs, wire.selector(model, version), priority, options)
         try:
-            wire.refuse_large(request)
+            request = wire.generate_request(inputs, wire.selector(model, version), priority, options)
             with translated():
                 response: pb.GenerateResponse = self._stub.Generate(request, timeout=timeout_seconds)
         except InvalidRequest as error:
@@ -89,7 +88,6 @@ class Client:
         server. A stream is tried again only while nothing of it has arrived.
         """
         request = wire.stream_request(text, wire.selector(model, version), priority, options)
-        wire.refuse_large(request)
         reader = wire.StreamReader()
         with translated():
             call = self._stub.GenerateStream(request, timeout=timeout_seconds)
@@ -114,9 +112,8 @@ class Client:
 
         A pair that is bad is treated as an input of `generate` is.
         """
-        request = wire.score_request(inputs, targets, wire.selector(model, version), priority)
         try:
-            wire.refuse_large(request)
+            request = wire.score_request(inputs, targets, wire.selector(model, version), priority)
             with translated():
                 response: pb.ScoreResponse = self._stub.Score(request, timeout=timeout_seconds)
         except InvalidRequest as error:

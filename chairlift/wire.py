@@ -44,34 +44,44 @@ CODE_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 def generate_request(
     inputs: str | Sequence[str], model: pb.ModelSelector, priority: int, options: Decoding
 ) -> pb.GenerateRequest:
-    """The message for one input or many. Raises ValueError for text that UTF-8 cannot hold."""
-    return pb.GenerateRequest(
+    """The message for one input or many.
+
+    Raises ValueError for text that UTF-8 cannot hold, as all of these, and InvalidRequest for too much of it.
+    """
+    request = pb.GenerateRequest(
         model=model, inputs=_listed(inputs), options=decoding.message(options), priority=priority
     )
+    _refuse_large(request, "inputs[0]" if len(request.inputs) == 1 else "inputs")
+    return request
 
 
 def stream_request(
     text: str, model: pb.ModelSelector, priority: int, options: Decoding
 ) -> pb.GenerateStreamRequest:
-    """The message for a stream. Raises ValueError for text that UTF-8 cannot hold."""
-    return pb.GenerateStreamRequest(
+    """The message for a stream."""
+    request = pb.GenerateStreamRequest(
         model=model, input=text, options=decoding.message(options), priority=priority
     )
+    _refuse_large(request, "input")
+    return request
 
 
 def score_request(
     inputs: str | Sequence[str], targets: str | Sequence[str], model: pb.ModelSelector, priority: int
 ) -> pb.ScoreRequest:
-    """The message for one pair or many. Raises ValueError for text that UTF-8 cannot hold."""
-    return pb.ScoreRequest(model=model, inputs=_listed(inputs), targets=_listed(targets), priority=priority)
+    """The message for one pair or many."""
+    request = pb.ScoreRequest(
+        model=model, inputs=_listed(inputs), targets=_listed(targets), priority=priority
+    )
+    _refuse_large(request, "inputs[0]" if len(request.inputs) == 1 else "inputs")
+    return request
 
 
-def refuse_large(request: pb.GenerateRequest | pb.GenerateStreamRequest | pb.ScoreRequest) -> None:
+def _refuse_large(
+    request: pb.GenerateRequest | pb.GenerateStreamRequest | pb.ScoreRequest, field: str
+) -> None:
     """Raises InvalidRequest for what no server takes, and would refuse as if it were over capacity."""
     if (size := request.ByteSize()) > MAX_REQUEST_BYTES:
-        field = "input"
-        if not isinstance(request, pb.GenerateStreamRequest):
-            field = "inputs[0]" if len(request.inputs) == 1 else "inputs"
         reason = f"the request has {size} bytes; {MAX_REQUEST_BYTES} are allowed"
         violation = FieldViolation(field, reason)
         raise InvalidRequest(f"{field}: {reason}", grpc.StatusCode.INVALID_ARGUMENT, (violation,))

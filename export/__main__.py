@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 import torch
 
-from bundle.card import Calibration, Cascade
+from bundle.card import Calibration, Cascade, Score
 from bundle.errors import BundleError
 from bundle.golden import encode_golden
 from bundle.lexicon import read_lexicon
 from bundle.manifest import LEXICON, MANIFEST, Architecture, Limits, Manifest, Vocabulary
 from bundle.text import SourceText, TargetText
-from bundle.values import MOST_BEAM, Name
+from bundle.values import END_ID, MOST_BEAM, PAD_ID, UNKNOWN_ID, Name
 from bundle.writer import publish, refuse_existing
 from export.calibration import fit_calibration
 from export.card import make_card, with_calibration
@@ -28,6 +28,7 @@ from export.profiles import ARITHMETIC, PROFILES, Exported, export_profile
 from export.samples import sample_texts
 from export.scores import score_profile
 from export.speed import measure_speed
+from training.arguments import whole_number
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from training.data import DataError
 from training.model import Seq2Seq
@@ -78,7 +79,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", type=Path, help="a run folder of python -m training")
     parser.add_argument("--name", type=_name, required=True, help="name of the model")
-    parser.add_argument("--version", type=_version, required=True, help="version of the model, from 1")
+    parser.add_argument(
+        "--version", type=whole_number(1, 2**31 - 1), required=True, help="version of the model, from 1"
+    )
     parser.add_argument("--to", type=Path, default=Path("models"), help="model repository (default: models)")
     parser.add_argument(
         "--profiles",
@@ -129,12 +132,6 @@ def _name(text: str) -> str:
         ) from None
 
 
-def _version(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 is wanted")
-    return int(text)
-
-
 def _profiles(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(text.split(",")))
     if unknown := [name for name in names if name not in ARITHMETIC]:
@@ -155,8 +152,10 @@ def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[
         max_source_length=checkpoint.recipe.limits.max_source_length,
         max_target_length=checkpoint.recipe.limits.max_target_length,
     )
-    lexicon = {LEXICON: options.lexicon.read_bytes()} if options.lexicon else {}
-    entries = [read_lexicon(data, source, target, limits, options.lexicon.name) for data in lexicon.values()]
+    lexicon, entries = b"", 0
+    if options.lexicon:
+        lexicon = options.lexicon.read_bytes()
+        entries = len(read_lexicon(lexicon, source, target, limits, options.lexicon.name))
     texts = sample_texts(source, limits.max_source_length, given)
     ids = [source.encode(text) for text in texts]
     exported = [
@@ -165,18 +164,11 @@ def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[
     golden = choose_golden(model, texts, ids, exported, limits.max_target_length)
     cascade = _fit_cascade(exported[0], checkpoint, options)
     calibration = _fit_calibration(exported[0], checkpoint, options)
-    speed = measure_speed(exported, limits.max_source_length)
-    card = msgspec.structs.replace(card, speed=speed)
-    if options.score:
-        scores = [
-            score
-            for one in exported
-            if one.name != "fp32"  # which gives PyTorch's answers, scored where it was trained
-            for score in score_profile(one, checkpoint, options.score)
-        ]
-        if cascade:
-            scores += score_cascade(exported[0], checkpoint, options.score, cascade)
-        card = msgspec.structs.replace(card, scores=(*card.scores, *scores))
+    card = msgspec.structs.replace(
+        card,
+        scores=(*card.scores, *_scores(exported, checkpoint, options, cascade)),
+        speed=measure_speed(exported, limits.max_source_length),
+    )
     if calibration:
         card = with_calibration(card, calibration)
     manifest = Manifest(
@@ -192,18 +184,32 @@ def export(checkpoint: Checkpoint, options: argparse.Namespace, given: Sequence[
         ),
         cascade=cascade,
         calibration=calibration,
-        lexicon_entries=sum(map(len, entries)),
+        lexicon_entries=entries,
         files={},
     )
     files = {
         "source.json": source_text,
         "target.json": target_text,
         "golden.json": encode_golden(golden),
-        **lexicon,
     }
+    if options.lexicon:
+        files[LEXICON] = lexicon
     for one in exported:
         files |= one.files()
     return publish(options.to, manifest, files), max(one.difference for one in exported)
+
+
+def _scores(
+    exported: Sequence[Exported], checkpoint: Checkpoint, options: argparse.Namespace, cascade: Cascade | None
+) -> list[Score]:
+    """Of each profile but fp32, whose answers are PyTorch's and were scored there, and of the cascade."""
+    if not options.score:
+        return []
+    others = [one for one in exported if one.name != "fp32"]
+    scores = [score for one in others for score in score_profile(one, checkpoint, options.score)]
+    if cascade:
+        scores += score_cascade(exported[0], checkpoint, options.score, cascade)
+    return scores
 
 
 def _fit_cascade(exported: Exported, checkpoint: Checkpoint, options: argparse.Namespace) -> Cascade | None:
@@ -264,11 +270,11 @@ def _describe(
     vocabulary = Vocabulary(
         source_size=len(source.tokens),
         target_size=len(target.tokens),
-        source_pad_id=0,
-        source_unknown_id=1,
+        source_pad_id=PAD_ID,
+        source_unknown_id=UNKNOWN_ID,
         start_id=model.start_id,
-        end_id=0,
-        unknown_id=1,
+        end_id=END_ID,
+        unknown_id=UNKNOWN_ID,
     )
     return architecture, vocabulary
 

@@ -27,7 +27,8 @@ def build_decoder(
     else:
         size = architecture.encoder_hidden_size
         context = add_attention(graph, decoder.attention, size, query, unit)
-        parts, further = [unit, context], [weights_of(decoder.further, layer - 1) for layer in layers]
+        parts = [unit, context]
+        further = [weights_of(decoder.further, layer - 1) for layer in layers] if decoder.further else []
     for layer, weights in zip(layers, further, strict=True):
         _, unit = add_cell(graph, weights, layer, parts)
         parts = [unit]

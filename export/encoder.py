@@ -65,7 +65,7 @@ def _add_first_state(graph: Float32, model: Seq2Seq, encoded: Encoded, bound: fl
     for layer, picked in enumerate(bridge.picked):
         h, *c = encoded.states[picked]
         _, unit = graph.unit("Identity", [h], f"read_h_{layer}")
-        sums = graph.linear([unit], bridge.hidden[layer], f"bridge_h_{layer}")
+        sums = graph.linear([unit], bridge.hidden[layer], f"bridge_h_{layer}")  # type: ignore[arg-type]
         graph.unit("Tanh", [sums], f"h_{layer}")
         for state in c:
-            graph.bounded_linear(state, bound, bridge.cell[layer], f"c_{layer}")
+            graph.bounded_linear(state, bound, bridge.cell[layer], f"c_{layer}")  # type: ignore[arg-type]

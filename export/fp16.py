@@ -66,5 +66,5 @@ class Float16(Float32):
 
     def _rounded(self, x: str) -> str:
         """The same, behind operators that a GPU has nothing to do for: none on the CPU sees past them."""
-        axis = self.weight("last_axis", np.array([-1], np.int64))
-        return self.add("Squeeze", [self.add("Unsqueeze", [x, axis], f"{x}.beside"), axis], f"{x}.rounded")
+        last = self.axis(-1)
+        return self.add("Squeeze", [self.add("Unsqueeze", [x, last], f"{x}.beside"), last], f"{x}.rounded")

@@ -43,7 +43,7 @@ def _accompany(graph: GraphBuilder) -> tuple[str, str]:
 
     The first source's first token: CUDA cannot pad whole numbers, and puts them together.
     """
-    ends = [graph.weight(name, np.array([value], np.int64)) for name, value in (("zeroth", 0), ("first", 1))]
+    ends = [graph.integers("zeroth", 0), graph.integers("first", 1)]
     first = graph.add("Slice", ["source", *ends, ends[0]], "first_source")  # [1, S]
     one = graph.weight("one_token", np.array([1], np.int32))
     return (
@@ -53,9 +53,8 @@ def _accompany(graph: GraphBuilder) -> tuple[str, str]:
 
 
 def _without_last(graph: GraphBuilder, x: str, axis: int) -> str:
-    bounds = {"zeroth": 0, "last": -1, f"axis_{axis}": axis}
-    names = [graph.weight(key, np.array([value], np.int64)) for key, value in bounds.items()]
-    return graph.add("Slice", [x, *names], f"{x}.own")
+    bounds = [graph.integers("zeroth", 0), graph.integers("last", -1), graph.axis(axis)]
+    return graph.add("Slice", [x, *bounds], f"{x}.own")
 
 
 def look_up(graph: Float32, embedding: np.ndarray, source: str = "source") -> str:
@@ -116,13 +115,13 @@ def join_outputs(graph: GraphBuilder, outputs: str) -> str:
     """[S, directions, B, H] -> [S, B, D]; nothing stays nothing."""
     if not outputs:
         return ""
-    shape = graph.weight("all_directions", np.array([0, 0, -1], np.int64))
+    shape = graph.integers("all_directions", 0, 0, -1)
     swapped = graph.add("Transpose", [outputs], f"{outputs}.swapped", perm=[0, 2, 1, 3])
     return graph.add("Reshape", [swapped, shape], f"{outputs}.joined")
 
 
 def join_directions(graph: GraphBuilder, state: str) -> str:
     """[directions, B, H] -> [B, D]."""
-    shape = graph.weight("both_directions", np.array([0, -1], np.int64))
+    shape = graph.integers("both_directions", 0, -1)
     swapped = graph.add("Transpose", [state], f"{state}.swapped", perm=[1, 0, 2])
     return graph.add("Reshape", [swapped, shape], f"{state}.joined")

@@ -1,11 +1,11 @@
 """Nodes and weights of an ONNX graph in the making. Knows nothing of networks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from torch import Tensor
 
 import bundle.manifest
 
@@ -33,12 +33,20 @@ class GraphBuilder:
         self._nodes: list[onnx.NodeProto] = []
         self._weights: dict[str, onnx.TensorProto] = {}
 
-    def weight(self, name: str, values: np.ndarray | np.generic | Tensor) -> str:
+    def weight(self, name: str, values: np.ndarray | np.generic) -> str:
         """A constant. One name always means the same values."""
-        array = values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+        array = np.asarray(values)
         tensor = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
         assert self._weights.setdefault(name, tensor) == tensor, f"{name} is two things"
         return name
+
+    def integers(self, name: str, *values: int) -> str:
+        """A constant of whole numbers in one dimension, such as a shape or an axis."""
+        return self.weight(name, np.array(values, np.int64))
+
+    def axis(self, number: int) -> str:
+        """An axis, as an input of a node."""
+        return self.integers("last_axis" if number < 0 else f"axis_{number}", number)
 
     def half(self, name: str, values: np.ndarray) -> str:
         """A float16 constant. Raises RangeError where a value is beyond what that holds."""
@@ -51,12 +59,12 @@ class GraphBuilder:
         """A float32 constant that is stored as float16: the runtime converts it when it loads the graph."""
         return self.add("Cast", [self.half(f"{name}.half", values)], name, to=TensorProto.FLOAT)
 
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
         """A node with one output."""
         return self.add_many(operator, inputs, [output], **attributes)[0]
 
     def add_many(
-        self, operator: str, inputs: Sequence[str], outputs: list[str], **attributes: object
+        self, operator: str, inputs: Sequence[str], outputs: list[str], **attributes: Any
     ) -> list[str]:
         """A node with several outputs; an empty name leaves one out."""
         domain = CONTRIBUTED if operator in CONTRIBUTED_OPERATORS else ""

@@ -15,18 +15,13 @@ def add_own(graph: GraphBuilder) -> None:
     every = graph.add("Add", [graph.add("Mul", ["source", zero], "no_ids"), one], "every")  # 1, [B, S]
     places = graph.add("CumSum", [every, one], "places", exclusive=1)  # 0 to S - 1
     lengths = graph.add("Cast", ["lengths"], "long_lengths", to=TensorProto.INT64)
-    ends = graph.add("Unsqueeze", [lengths, axis(graph, 1)], "ends")  # [B, 1]
+    ends = graph.add("Unsqueeze", [lengths, graph.axis(1)], "ends")  # [B, 1]
     graph.add("Less", [places, ends], "own")
 
 
 def add_zeros(graph: GraphBuilder, zeros: np.ndarray, output: str) -> str:
     """lengths [B], zeros [1, H] -> as many zeros for each source, [B, H]."""
     zero = graph.weight(f"{output}.zeros", zeros)
-    column = graph.add("Unsqueeze", ["lengths", axis(graph, -1)], f"{output}.lengths")
+    column = graph.add("Unsqueeze", ["lengths", graph.axis(-1)], f"{output}.lengths")
     never = graph.add("Less", [column, graph.weight("no_length", np.int32(0))], f"{output}.never")  # [B, 1]
     return graph.add("Where", [never, zero, zero], output)
-
-
-def axis(graph: GraphBuilder, number: int) -> str:
-    """An axis, as an input of a node."""
-    return graph.weight("last_axis" if number < 0 else f"axis_{number}", np.array([number], np.int64))

@@ -4,18 +4,16 @@ Each source is decoded by ONNX Runtime in several batch sizes, padded among sour
 give PyTorch's greedy tokens, with scores and first states as close as float rounding allows.
 """
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-
-os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # read at import: no thread, no files, no uploads
-import onnxruntime as ort
 import torch
 
 from bundle.graphs import SOURCE_BLOCK
+from bundle.values import END_ID
+from export.runtime import Session, session
 from training.evaluate import answer
 from training.model import Seq2Seq
 
@@ -48,21 +46,17 @@ class Decoded(NamedTuple):
 class Graphs:
     """Sessions of one encoder and one decoder."""
 
-    encoder: ort.InferenceSession
-    decoder: ort.InferenceSession
+    encoder: Session
+    decoder: Session
     state: tuple[str, ...]  # what a step makes anew; what else the encoder makes is memory
     attends: bool
 
     @classmethod
     def load(cls, encoder: bytes, decoder: bytes) -> "Graphs":
-        """Sessions on the CPU with one thread. Raises ParityError when a batch axis is not free."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        sessions = [
-            ort.InferenceSession(model, options, ["CPUExecutionProvider"]) for model in (encoder, decoder)
-        ]
-        for session in sessions:
-            for tensor in (*session.get_inputs(), *session.get_outputs()):
+        """Sessions of both. Raises ParityError when a batch axis is not free."""
+        sessions = [session(model) for model in (encoder, decoder)]
+        for one in sessions:
+            for tensor in (*one.get_inputs(), *one.get_outputs()):
                 if not isinstance(tensor.shape[0], str):
                     raise ParityError(f"{tensor.name}: its first axis is {tensor.shape[0]}; it must be free")
         made = [tensor.name for tensor in sessions[0].get_outputs()]
@@ -112,7 +106,7 @@ class Graphs:
                 found[row].scores.append(float(score[row]))
                 for weights in alignments:
                     found[row].alignments.append(weights[row, : len(sources[row])])
-            live -= {row for row in live if token[row] == 0}
+            live -= {row for row in live if token[row] == END_ID}
             if not live:
                 break
         return found

@@ -27,7 +27,7 @@ def add_quantised_layers(graph: Float32, encoder: Encoder, needs_outputs: bool) 
     table = encoder.embedding.weight.detach().cpu().numpy()
     bound = np.full((len(table), 1), np.abs(table).max(), np.float32)
     x = look_up(graph, np.concatenate((table, bound, -bound), axis=1))  # [S, B, E + 2]
-    one = graph.weight("one", np.array([1], np.int64))
+    one = graph.integers("one", 1)
     batch = graph.add("Shape", ["lengths"], "batch")
     graph.add("Concat", [one, batch, one], "state_shape", axis=0)  # 1, B, 1
     states = []
@@ -107,6 +107,5 @@ def _with_sentinels(columns: np.ndarray, gates: tuple[float, float, float, float
 
 
 def _without_sentinels(graph: GraphBuilder, recurrent: Recurrent, output: str, axis: int) -> str:
-    bounds = {"first_unit": 0, "last_unit": recurrent.hidden_size, f"axis_{axis}": axis}
-    names = [graph.weight(key, np.array([value], np.int64)) for key, value in bounds.items()]
-    return graph.add("Slice", [output, *names], f"{output}.real")
+    units = [graph.integers("first_unit", 0), graph.integers("last_unit", recurrent.hidden_size)]
+    return graph.add("Slice", [output, *units, graph.axis(axis)], f"{output}.real")

@@ -9,8 +9,9 @@ products, which is the product of the largest factors: rounding keeps the order.
 import functools
 
 import numpy as np
-import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
+
+from export.runtime import session
 
 OPEN = 20.0  # a gate's input from which on its sigmoid is 1, and a cell state from which on its tanh is
 CELL_STATES = (8.0, 9.0)  # below, tanh is under 1; above, it is 1
@@ -29,7 +30,7 @@ def largest() -> tuple[float, float, float]:
 
 def hidden_states(gates: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Hidden states for inputs of the output gate [B] and cell states [B] that are kept: float32 [B]."""
-    shape = [1, "B", 1]
+    shape: tuple[int | str, ...] = (1, "B", 1)
     weights = {  # gates i, o, f, c
         "W": np.array([[[0], [1], [0], [0]]], np.float32),  # the output gate's input is what is read
         "R": np.zeros((1, 4, 1), np.float32),
@@ -44,9 +45,8 @@ def hidden_states(gates: np.ndarray, cells: np.ndarray) -> np.ndarray:
         [numpy_helper.from_array(values, name) for name, values in weights.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     x, c = (array.astype(np.float32).reshape(1, -1, 1) for array in (gates, cells))
-    (hidden,) = session.run(None, {"x": x, "h": np.zeros_like(x), "c": c})
+    (hidden,) = session(model.SerializeToString()).run(None, {"x": x, "h": np.zeros_like(x), "c": c})
     return np.asarray(hidden).ravel()
 
 

@@ -12,7 +12,7 @@ from export.arithmetic import Float32
 from export.cells import add_cell
 from export.gates import Weights, weights_of
 from export.layers import Encoded, look_up
-from export.padding import add_zeros, axis
+from export.padding import add_zeros
 from training.model import Encoder
 
 
@@ -40,7 +40,7 @@ def add_scanned_layers(graph: Float32, encoder: Encoder, needs_outputs: bool) ->
     """source [B, S], lengths [B], own [B, S] -> what all the layers made of it."""
     recurrent = encoder.recurrent
     own = graph.add("Transpose", ["own"], "own_by_time", perm=[1, 0])
-    column = graph.add("Unsqueeze", [own, axis(graph, 2)], "own_column")  # [S, B, 1]
+    column = graph.add("Unsqueeze", [own, graph.axis(2)], "own_column")  # [S, B, 1]
     zeros = add_zeros(graph, np.zeros((1, recurrent.hidden_size), np.float32), "start")  # [B, H]
     x = look_up(graph, encoder.embedding.weight.detach().cpu().numpy())
     states = []

@@ -14,7 +14,7 @@ def add_selection(graph: GraphBuilder, logits: str, vocabulary: Vocabulary) -> N
     """
     graph.add("ArgMax", [logits], "next_token", axis=1, keepdims=0)
     graph.add("LogSoftmax", [logits], "log_probs", axis=1)
-    count = graph.weight("candidates", np.array([candidates(vocabulary)], np.int64))
+    count = graph.integers("candidates", candidates(vocabulary))
     graph.add_many("TopK", ["log_probs", count], ["top_scores", "top_tokens"], axis=1)
     first = graph.weight("first", np.array(0, np.int64))
     graph.add("Gather", ["top_scores", first], "next_score", axis=1)

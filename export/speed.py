@@ -10,15 +10,15 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import onnxruntime as ort
 
 from bundle.card import Speed, Timing
+from bundle.values import UNKNOWN_ID
 from export.profiles import Exported
+from export.runtime import VERSION
 
 ROWS = (1, 32)
 SOURCE_LENGTH = 8  # tokens, or as many as a model takes
 WARM_UPS, RUNS = 3, 30  # of which the median counts
-UNKNOWN = 1  # in both vocabularies; which token it is costs the same
 
 
 def measure_speed(profiles: Sequence[Exported], max_source_length: int) -> Speed:
@@ -26,7 +26,7 @@ def measure_speed(profiles: Sequence[Exported], max_source_length: int) -> Speed
     length = min(SOURCE_LENGTH, max_source_length)
     return Speed(
         machine=processor(),
-        runtime=f"ONNX Runtime {ort.__version__}",
+        runtime=f"ONNX Runtime {VERSION}",
         threads=1,
         source_length=length,
         timings=tuple(_timing(one, rows, length) for one in profiles for rows in ROWS),
@@ -34,7 +34,7 @@ def measure_speed(profiles: Sequence[Exported], max_source_length: int) -> Speed
 
 
 def _timing(exported: Exported, rows: int, length: int) -> Timing:
-    graphs, sources, tokens = exported.graphs, [[UNKNOWN] * length] * rows, np.full(rows, UNKNOWN)
+    graphs, sources, tokens = exported.graphs, [[UNKNOWN_ID] * length] * rows, np.full(rows, UNKNOWN_ID)
     state = graphs.encode(sources)
     encoding = _microseconds(lambda: graphs.encode(sources))
     step = _microseconds(lambda: graphs.step(["next_token", "next_score"], tokens, state))

@@ -1,13 +1,11 @@
 """The models that are served, by name and version. Knows nothing of gRPC, or of what a model does."""
 
-import re
 from collections.abc import Collection
 from collections.abc import Sequence as Sized
 
+from bundle.values import NAME
 from service.errors import InvalidRequest, NotReady, UnknownModel, Violation
 from service.models import Model
-
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 class Models:

@@ -65,3 +65,8 @@ def put_off_ends(engine: Decoder, short: Sized[int], tokens: list[int], scores: 
         second = best[0] == engine.end_id  # unless the row is poisoned
         tokens[row], scores[row] = best[second], logs[second]
     engine.place(rows, rows, [tokens[row] for row in rows])
+
+
+def sizes_up_to(rows: int) -> list[int]:
+    """Numbers of rows to try: the powers of two up to a number, and the number."""
+    return sorted({*(1 << power for power in range(rows.bit_length())), rows})

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from bundle.reader import Bundle
-from service.decoder import DeviceLost, put_off_ends
+from service.decoder import DeviceLost, put_off_ends, sizes_up_to
 from service.decoding.distributions import Distributions
 from service.device_memory import Buffer
 from service.device_sessions import NO_GRAPH, BoundStep, DeviceSessions, run_options
@@ -169,18 +169,16 @@ class DeviceEngine:
     def distributions(self, rows: Sequence[int]) -> Distributions:
         """What the last step said of these rows."""
         with self._conclusive():
-            tokens, scores = self._pick(self._sessions.tops, "tops", rows, ["top_tokens", "top_scores"])
-            (log_probs,) = self._pick(self._sessions.every, "every", rows, ["log_probs"])
+            tokens, scores = self._pick(self._sessions.tops, rows, ["top_tokens", "top_scores"])
+            (log_probs,) = self._pick(self._sessions.every, rows, ["log_probs"])
         return Distributions(log_probs, tokens.tolist(), scores.tolist())
 
     def alignments(self, rows: Sequence[int]) -> Array:
         """How the last step looked at the sources of these rows, [len(rows), width]. Needs attention."""
         with self._conclusive():
-            return self._pick(self._sessions.align, "align", rows, ["alignments"])[0]
+            return self._pick(self._sessions.align, rows, ["alignments"])[0]
 
-    def _pick(
-        self, session: ort.InferenceSession, name: str, rows: Sequence[int], outputs: list[str]
-    ) -> list[Array]:
+    def _pick(self, session: ort.InferenceSession, rows: Sequence[int], outputs: list[str]) -> list[Array]:
         """Some rows of the decoder's outputs, on the host."""
         count = filled(len(rows))
         chosen = np.full(count, rows[0], np.int64)
@@ -217,7 +215,7 @@ class DeviceEngine:
             lengths.append(width_for(lengths[-1] + 1))
         for length in lengths:
             sources = [[self._unknown_id] * min(length, self._longest)]
-            for count in _counts(self.rows):
+            for count in sizes_up_to(self.rows):
                 self.encode(sources * count, range(count))
                 for _ in range(2):
                     self._try_all(count)
@@ -228,7 +226,7 @@ class DeviceEngine:
 
     def _warm_encoder(self, lengths: list[int]) -> None:
         for length in lengths:
-            for count in _counts(self.rows):
+            for count in sizes_up_to(self.rows):
                 self.encode([[self._unknown_id] * min(length, self._longest)] * count, range(count))
 
     def _try_all(self, count: int) -> None:
@@ -267,8 +265,3 @@ class DeviceEngine:
             except Exception:
                 raise DeviceLost(f"{self.device} answers nothing any more") from error
             raise
-
-
-def _counts(rows: int) -> list[int]:
-    """The powers of two up to a number, and the number."""
-    return sorted({*(1 << power for power in range(rows.bit_length())), rows})

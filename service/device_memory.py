@@ -80,9 +80,6 @@ class DeviceMemory(Memory):
         self.size_bytes += buffer.size_bytes
         return buffer
 
-    def _take(self, found: Mapping[str, Array], rows: Sequence[int]) -> None:
-        pass  # the run that wrote the newcomers' state has written this too
-
     def _copy(self, into: Array, out_of: Array) -> None:
         self._copy_rows(into.tolist(), out_of.tolist())
 

@@ -54,23 +54,22 @@ class DeviceState:
 
         The binding is not kept: it would keep what the encoder wrote.
         """
-        count = filled(len(rows))
+        count = self._plan(rows, [self._spare] * len(rows), [self._start_id] * len(rows))
         binding = self._new_binding("enter", count, self._bind_entering)
         for name, value in found.items():
             binding.bind_ortvalue_input(f"new_{name}", value)
         if self.memory.width:
             binding.bind_cpu_input("pads_3", self.memory.pads(width))
-        self._plan(count, rows, [self._spare] * len(rows), [self._start_id] * len(rows))
         self._sessions.enter.run_with_iobinding(binding)
         if self._sessions.memory:
-            self.memory.write({}, lengths, rows)
+            self.memory.hold(lengths, rows)  # the graph has written what they look back on
 
     def place(self, rows: Sequence[int], sources: Sequence[int], tokens: Sequence[int]) -> None:
         """Copies the states of rows `sources` over those of `rows`, all at once, to read `tokens` next."""
         if rows == sources:
             self._tell(rows, tokens)
             return
-        count = self._plan(filled(len(rows)), rows, sources, tokens)
+        count = self._plan(rows, sources, tokens)
         self._sessions.place.run_with_iobinding(self._binding("place", count, self._bind_moving))
         if self._sessions.memory:
             self.memory.copy(rows, sources)
@@ -87,11 +86,11 @@ class DeviceState:
 
     def _tell(self, rows: Sequence[int], tokens: Sequence[int]) -> None:
         """What some rows read next."""
-        count = self._plan(filled(len(rows)), rows, rows, tokens)
+        count = self._plan(rows, rows, tokens)
         self._sessions.tell.run_with_iobinding(self._binding("tell", count, self._bind_telling))
 
     def _copy_memory(self, rows: list[int], sources: list[int]) -> None:
-        count = self._plan(filled(len(rows)), rows, sources, None)
+        count = self._plan(rows, sources, None)
         binding = self._binding("copy", count, self._bind_memory)
         assert self._sessions.copy is not None
         self._sessions.copy.run_with_iobinding(binding)
@@ -135,10 +134,9 @@ class DeviceState:
 
     # Which rows
 
-    def _plan(
-        self, count: int, rows: Sequence[int], sources: Sequence[int], tokens: Sequence[int] | None
-    ) -> int:
-        """Which rows are written, from which, and what they read next; filled up with the spare row."""
+    def _plan(self, rows: Sequence[int], sources: Sequence[int], tokens: Sequence[int] | None) -> int:
+        """Which rows are written, from which, and what they read next, filled up with the spare one to M."""
+        count = filled(len(rows))
         plan = np.full((3, count), self._spare, np.int64)
         plan[2] = self._start_id
         plan[0, : len(rows)], plan[1, : len(rows)] = rows, sources

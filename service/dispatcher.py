@@ -10,11 +10,11 @@ from collections.abc import Sequence as Sized
 from functools import partial
 
 from service.errors import Draining, Internal, Overloaded
+from service.hypothesis import Outcome
 from service.link import Link
 from service.load import Load
 from service.messages import Abort, Batch, Cancel, Ended, News, is_express
 from service.options import Options
-from service.sequence import Outcome
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,10 @@ import numpy as np
 
 from bundle.manifest import Tensor
 from bundle.reader import Bundle
-from service.decoder import put_off_ends
-from service.decoding.search import Distributions
-from service.memory import Memory
+from service.decoder import put_off_ends, sizes_up_to
+from service.decoding.distributions import Distributions
+from service.memory import Array, Memory
 from service.providers import open_session, ort
-
-Array = np.ndarray[Any, Any]
 
 
 class Engine:
@@ -177,7 +175,7 @@ class Engine:
 
         Where sources may be longer than the narrowest memory, each further width is tried with some numbers.
         """
-        some = (*(1 << power for power in range(self.rows.bit_length())), self.rows)
+        some = sizes_up_to(self.rows)
         for count in some:
             self.encode([[self.unknown_id] * 8] * count, range(count))
         self._try_steps(range(1, self.rows + 1) if self._binds_each_count else some)

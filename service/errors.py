@@ -16,7 +16,9 @@ class Violation:
 
 
 class ServiceError(Exception):
-    """A request that ends without an answer."""
+    """A request that ends without an answer. `reason`: as what a refusal is counted; empty: as none."""
+
+    reason = ""
 
 
 class InvalidRequest(ServiceError):
@@ -45,9 +47,10 @@ class DeadlineExceeded(ServiceError):
 
 
 class Draining(ServiceError):
-    """The server is about to stop. Another one will answer."""
+    """The server is about to stop. Another one will answer, after `retry_seconds`."""
 
     reason = "DRAINING"
+    retry_seconds = 0.5
 
 
 class DeviceGone(Draining):

@@ -15,7 +15,7 @@ from service.decoder import Decoder
 from service.errors import StartError
 
 
-class Engine(Decoder, Protocol):
+class GoldenEngine(Decoder, Protocol):
     """What is verified."""
 
     device: str
@@ -28,7 +28,7 @@ class Engine(Decoder, Protocol):
         """Hears that nobody is in any row."""
 
 
-def verify(bundle: Bundle, engine: Engine) -> float:
+def verify(bundle: Bundle, engine: GoldenEngine) -> float:
     """Replays every case; returns the largest score difference. Raises StartError for one that differs."""
     tolerance = engine.profile.score_tolerance
     worst = 0.0
@@ -51,7 +51,7 @@ def verify(bundle: Bundle, engine: Engine) -> float:
     return worst
 
 
-def _decode(engine: Engine, cases: Sequence[GoldenCase]) -> list[tuple[list[int], list[float]]]:
+def _decode(engine: GoldenEngine, cases: Sequence[GoldenCase]) -> list[tuple[list[int], list[float]]]:
     """Greedy tokens (with <E>) and scores of each case; finished rows go on unread until all are done."""
     engine.clear()  # alone a short source has the narrowest memory, together the longest one's
     engine.encode([case.source_ids for case in cases], range(len(cases)))

@@ -1,11 +1,35 @@
-"""One candidate answer, as decoding hands it over. Knows nothing of text or transport."""
+"""One candidate answer, as decoding hands it over; how sequences end. Knows nothing of text or transport."""
 
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import Literal
 
 from msgspec import Struct
 
 Reason = Literal["eos", "length", "loop", "constraint", "deadline"]
+
+
+class Outcome(StrEnum):
+    """How a sequence ended. It does so exactly once."""
+
+    EOS = "eos"
+    LENGTH = "length"
+    LOOP = "loop"
+    CONSTRAINT = "constraint"
+    CANCELLED = "cancelled"
+    DEADLINE = "deadline"
+    DRAINED = "drained"
+    LOST = "lost"
+    FAILED = "failed"
+
+
+REASONS: dict[Outcome, Reason] = {
+    Outcome.EOS: "eos",
+    Outcome.LENGTH: "length",
+    Outcome.LOOP: "loop",
+    Outcome.CONSTRAINT: "constraint",
+    Outcome.DEADLINE: "deadline",
+}
 
 
 class Hypothesis(Struct, array_like=True):

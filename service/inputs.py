@@ -6,10 +6,10 @@ Knows nothing of messages: a text comes with the name of its field, for the comp
 import unicodedata
 from functools import lru_cache
 
-from bundle.text import START, UNKNOWN, SourceText, TargetText
+from bundle.text import CHARACTERS_PER_TOKEN, START, SourceText, TargetText, control_character
+from bundle.values import UNKNOWN_ID
 from service.errors import InvalidRequest, Violation
 
-CHARACTERS_PER_TOKEN = 64  # a text longer than this times the token limit is refused before it is tokenised
 MAX_MARKS = 32  # combining marks in a row: normalising a long run of them takes quadratic time
 
 
@@ -21,11 +21,9 @@ def source_ids(source: SourceText, text: str, most: int, field: str) -> list[int
 def target_ids(target: TargetText, text: str, most: int, field: str) -> tuple[int, ...]:
     """Ids of a target text, 1 to `most` of them, none `<unk>`. Raises InvalidRequest naming the field."""
     ids = _ids(target, text, most, field)
-    unknown = target.tokens.index(UNKNOWN)
-    if unknown in ids:
-        raise InvalidRequest(
-            Violation(field, f"the token at {ids.index(unknown)} is not in the target vocabulary")
-        )
+    if UNKNOWN_ID in ids:
+        reason = f"the token at {ids.index(UNKNOWN_ID)} is not in the target vocabulary"
+        raise InvalidRequest(Violation(field, reason))
     return tuple(ids)
 
 
@@ -47,21 +45,15 @@ def _ids(vocabulary: SourceText | TargetText, text: str, most: int, field: str) 
         raise InvalidRequest(Violation(field, f"{len(text)} characters; at most {most} tokens are allowed"))
     if not text.isascii():
         _refuse_piled_marks(text, field)
-    if not text.isprintable():
-        _refuse_controls(text, field)
+    if (place := control_character(text)) is not None:
+        reason = f"control character U+{ord(text[place]):04X} at {place}; none are allowed"
+        raise InvalidRequest(Violation(field, reason))
     ids = vocabulary.encode(text)
     if not ids:
         raise InvalidRequest(Violation(field, "empty; at least one token is needed"))
     if len(ids) > most:
         raise InvalidRequest(Violation(field, f"{len(ids)} tokens; at most {most} are allowed"))
     return ids
-
-
-def _refuse_controls(text: str, field: str) -> None:
-    for place, character in enumerate(text):
-        if unicodedata.category(character) == "Cc":
-            reason = f"control character U+{ord(character):04X} at {place}; none are allowed"
-            raise InvalidRequest(Violation(field, reason))
 
 
 def _refuse_piled_marks(text: str, field: str) -> None:

@@ -21,9 +21,9 @@ from service.kernel_weights import (
     EncoderWeights,
     Packed,
     Unsuited,
+    check_suited,
     decoder_weights,
     encoder_weights,
-    suits,
 )
 from service.kernels import ATTEND, LINEAR, LSTM, SELECT, Array, Operation, Part, Run, in_lines
 
@@ -56,7 +56,7 @@ class KernelEngine(Engine):
     _binds_each_count = False
 
     def _load(self, bundle: Bundle, threads: int) -> _Graphs:
-        suits(bundle.manifest.architecture, self.profile.name)
+        check_suited(bundle.manifest.architecture, self.profile.name)
         if threads > 1:
             raise Unsuited(f"{threads} threads a run")
         found = kernels.load()

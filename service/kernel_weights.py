@@ -30,7 +30,6 @@ class Packed(NamedTuple):
 
     weights: Weights
     arrays: tuple[Array, ...]
-    outputs: int  # N, before it was rounded up to whole vectors
 
 
 class EncoderWeights(NamedTuple):
@@ -49,7 +48,7 @@ class DecoderWeights(NamedTuple):
     logits: Packed
 
 
-def suits(architecture: Architecture, profile: str) -> None:
+def check_suited(architecture: Architecture, profile: str) -> None:
     """Raises Unsuited for a kind of network that the kernels do not have."""
     reasons = {
         f"profile {profile}": profile != "int8",
@@ -105,7 +104,7 @@ def pack(weight: Array, scale: Array, bias: Array | None, zero: int = 128) -> Pa
         None if biases is None else biases.ctypes.data,
         columns,
     )
-    return Packed(weights, arrays, outputs)
+    return Packed(weights, arrays)
 
 
 def by_units(columns: Array, order: tuple[int, ...] = (0, 1, 2, 3)) -> Array:

@@ -11,8 +11,9 @@ from service.messages import News, is_express
 from service.scheduler import Scheduler
 from service.sequence import Sequence
 
-TURNS = 16
-COMPANY_STEPS, COMPANY_ENDS = 3, 8  # for which, and how many of which, the ended wait to travel together
+TURNS = 16  # express steps
+COMPANY_STEPS = 3  # for which the ended wait for others, to travel together
+COMPANY_ENDS = 8  # ended sequences that wait for no more of them
 
 
 class Lanes:

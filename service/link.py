@@ -23,6 +23,7 @@ from service.messages import (
     frame,
 )
 
+ENGINE_MODULE = "service.engine_process"  # what an engine's process runs
 STOP_SECONDS = 2.0
 REAP_SECONDS = 0.2  # between the end of a process's socket and its own
 MANY = 16  # sequences that wait for no others of the same turn: the engine begins while the front goes on
@@ -125,7 +126,7 @@ class EngineProcess:
 
     def __init__(self, start: Start, log_level: str) -> None:
         ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "service.engine_process", str(theirs.fileno()), log_level]
+        command = [sys.executable, "-m", ENGINE_MODULE, str(theirs.fileno()), log_level]
         self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         theirs.close()
         ours.setblocking(False)

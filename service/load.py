@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-MEMORY = 0.99  # share of the past that an observation leaves
+DECAY = 0.99  # share of the past that an observation leaves
 
 
 class Load:
@@ -37,8 +37,8 @@ class Load:
         """Counts a sequence that ended, and how long it had held its rows; 0: it never had any."""
         self._change(priority, -1, -rows)
         if held_seconds > 0:
-            self._held_seconds = self._held_seconds * MEMORY + held_seconds * rows
-            self._freed = self._freed * MEMORY + rows
+            self._held_seconds = self._held_seconds * DECAY + held_seconds * rows
+            self._freed = self._freed * DECAY + rows
 
     def has_room(self, priority: int, sequences: int, max_waiting: int) -> bool:
         """Whether so many more may come in, where so many may wait."""

@@ -84,44 +84,24 @@ class Loader:
         await asyncio.gather(*(asyncio.to_thread(process.stop) for process in self._processes))
 
     async def _load(self, folder: Path) -> Model:
-        settings, name = self._settings, f"{folder.parent.name}/{folder.name}"
-        processes: list[EngineProcess] = []
+        """A model whose engines are ready. Raises StartError naming it."""
+        name = f"{folder.parent.name}/{folder.name}"
         try:
             bundle = read_bundle(folder)
-            bundle.manifest.profile(settings.profile)  # is there one of this name?
-            start = Start(
-                folder=str(folder),
-                profile=settings.profile,
-                device=settings.device,
-                rows=settings.max_rows,
-                express_rows=express_rows(settings.max_rows),
-                threads=settings.threads,
-                encode_tokens=settings.encode_tokens,
-                kernels=settings.kernels,
-                tf32=settings.tf32,
-            )
-            processes += [EngineProcess(start, settings.log_level) for _ in range(settings.engines)]
-            self._processes += processes
-            answers = await asyncio.gather(*(process.open() for process in processes))
-            if any(process.link.closed for process in processes):
-                raise StartError("an engine process ended while another one loaded")
-            found = sorted({f"{ready.profile} on {ready.device} by {ready.runtime}" for ready in answers})
-            if len(found) > 1:  # the same request would get one answer or the other
-                raise StartError(f"its engines are {', '.join(found)}; all of one kind are allowed")
+            bundle.manifest.profile(self._settings.profile)  # is there one of this name?
+            processes, answers = await self._start_engines(folder)
         except (BundleError, StartError) as error:
-            await asyncio.gather(*(asyncio.to_thread(process.stop) for process in processes))
             raise StartError(f"model {name}: {error}") from error
         for ready in answers:
             if ready.fallback:
                 self._metrics.fallbacks.inc()
                 log.warning("falling back to the CPU", extra={"model": name, "reason": ready.fallback})
         ready = answers[0]
-        profile = ready.profile
         log.info(
             "loaded",
             extra={
                 "model": name,
-                "profile": profile,
+                "profile": ready.profile,
                 "device": ready.device,
                 "runtime": ready.runtime,
                 "worst_difference": ready.difference,
@@ -131,10 +111,40 @@ class Loader:
         self._metrics.device_bytes.labels(bundle.manifest.name, str(bundle.manifest.version)).set(
             sum(ready.held_bytes for ready in answers)
         )
-        model = start_model(bundle, profile, ready.device, links, settings, self._metrics, self._crashed)
+        model = start_model(
+            bundle, ready.profile, ready.device, links, self._settings, self._metrics, self._crashed
+        )
         for link in links:
             link.moved = partial(self._moved, model)
         return model
+
+    async def _start_engines(self, folder: Path) -> tuple[list[EngineProcess], list[Ready]]:
+        """A model's processes, ready and all of one kind. Raises StartError, and leaves none behind."""
+        settings = self._settings
+        start = Start(
+            folder=str(folder),
+            profile=settings.profile,
+            device=settings.device,
+            rows=settings.max_rows,
+            express_rows=express_rows(settings.max_rows),
+            threads=settings.threads,
+            encode_tokens=settings.encode_tokens,
+            kernels=settings.kernels,
+            tf32=settings.tf32,
+        )
+        processes = [EngineProcess(start, settings.log_level) for _ in range(settings.engines)]
+        self._processes += processes
+        try:
+            answers = await asyncio.gather(*(process.open() for process in processes))
+            if any(process.link.closed for process in processes):
+                raise StartError("an engine process ended while another one loaded")
+            found = sorted({f"{ready.profile} on {ready.device} by {ready.runtime}" for ready in answers})
+            if len(found) > 1:  # the same request would get one answer or the other
+                raise StartError(f"its engines are {', '.join(found)}; all of one kind are allowed")
+        except StartError:
+            await asyncio.gather(*(asyncio.to_thread(process.stop) for process in processes))
+            raise
+        return processes, answers
 
     def _moved(self, model: Model, ready: Ready) -> None:
         """An engine has lost its device. Its model says CPU from now on, whatever other engines it has."""

@@ -65,7 +65,12 @@ class Memory:
 
     def write(self, found: Mapping[str, Array], lengths: Array, rows: Sequence[int]) -> None:
         """Takes what the encoder made of sources, [B, S, ..] or [B, ..] each, into `rows`."""
-        self._take(found, rows)
+        for name, array in self._plain.items():
+            array[rows] = found[name]
+        for name, array in self._wide.items():
+            longest = found[name].shape[1]
+            array[rows, :longest] = found[name]
+            array[rows, longest:] = 0
         self.hold(lengths, rows)
 
     def hold(self, lengths: Array | Sequence[int], rows: Sequence[int]) -> None:
@@ -120,15 +125,6 @@ class Memory:
     def _zeros(self, tensor: Tensor, width: int) -> Array:
         shape = (width if size == AXIS else size for size in tensor.shape[1:])
         return np.zeros((self._rows, *shape), tensor.dtype)
-
-    def _take(self, found: Mapping[str, Array], rows: Sequence[int]) -> None:
-        """Writes what the encoder made of sources into rows."""
-        for name, array in self._plain.items():
-            array[rows] = found[name]
-        for name, array in self._wide.items():
-            longest = found[name].shape[1]
-            array[rows, :longest] = found[name]
-            array[rows, longest:] = 0
 
     def _copy(self, into: Array, out_of: Array) -> None:
         """Copies rows, all at once."""

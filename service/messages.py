@@ -9,9 +9,8 @@ from collections.abc import Iterator
 import msgspec
 from msgspec import Struct, field
 
-from service.hypothesis import Hypothesis
+from service.hypothesis import Hypothesis, Outcome
 from service.options import Options
-from service.sequence import Outcome, Sequence
 
 LENGTH = struct.Struct("!I")
 
@@ -91,19 +90,6 @@ class Ended(Struct, array_like=True):
     first_token: float
     finished: float
     escalated: bool = False
-
-    @classmethod
-    def of(cls, sequence: Sequence, outcome: Outcome, finished: float) -> "Ended":
-        """A sequence that ends so, at that time, with what it has to show."""
-        return cls(
-            id=sequence.id,
-            outcome=outcome,
-            hypotheses=sequence.found(outcome),
-            started=sequence.started,
-            first_token=sequence.first_token,
-            finished=finished,
-            escalated=sequence.escalated,
-        )
 
 
 class Progress(Struct, array_like=True):

@@ -19,8 +19,8 @@ from service.answers import Answers
 from service.dispatcher import Dispatcher, Submission
 from service.errors import StartError
 from service.figures import Counter, Histogram
+from service.hypothesis import Outcome
 from service.messages import News
-from service.sequence import Outcome
 
 MILLISECONDS = (
     *(0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075),

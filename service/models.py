@@ -24,11 +24,11 @@ from service.errors import (
     ServiceError,
     Violation,
 )
+from service.hypothesis import Outcome
 from service.inputs import source_ids
 from service.lexicon import asks_for_the_best_alone, digest_with, hypotheses
 from service.options import Options, forced
 from service.results import Answer, Chunk, Result, answer_of, result_of, size_bytes, too_late
-from service.sequence import Outcome
 from service.settings import Settings
 
 log = logging.getLogger(__name__)

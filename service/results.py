@@ -13,8 +13,7 @@ from bundle.reader import Bundle
 from service.confidence import confidences
 from service.dispatcher import Submission
 from service.errors import DeadlineExceeded, DeviceGone, Draining, Internal, ServiceError
-from service.hypothesis import Hypothesis
-from service.sequence import Outcome
+from service.hypothesis import Hypothesis, Outcome
 
 log = logging.getLogger(__name__)
 

@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterable
 from service.decoder import Decoder, DeviceLost, put_off_ends
 from service.decoding.search import Search
 from service.decoding.together import advance
+from service.hypothesis import Outcome
 from service.lengths import Lengths
-from service.messages import Ended, News, Progress
+from service.messages import News, Progress
 from service.rows import Rows
-from service.sequence import Outcome, Sequence
+from service.sequence import Sequence
 from service.waiting import Waiting, forget_dead
 
 log = logging.getLogger(__name__)
 
-COMPANY, HOLD_STEPS = 8, 2
+COMPANY, HOLD_STEPS = 8, 2  # sequences; steps for which fewer wait for so many
 FEW_ROWS, MOST_STEPS = 8, 8  # so many steps of so few rows in one go are over soon enough for a newcomer
 
 
@@ -284,8 +285,7 @@ class Scheduler:
             self.waiting.discard(sequence)
         del self._inside[sequence.id]
         forget_dead(self._deadlines, self._inside)
-        sequence.finish(outcome)
-        self.news.ended.append(Ended.of(sequence, outcome, self._clock()))
+        self.news.ended.append(sequence.finish(outcome, self._clock()))
 
     def _release(self, sequence: Sequence) -> None:
         self._rows.leave(sequence)

@@ -1,36 +1,9 @@
 """A sequence: one input on its way through the decoder. Knows nothing of text, transport or the engine."""
 
-from enum import StrEnum
-from typing import TYPE_CHECKING
-
-from service.hypothesis import Hypothesis, Reason, sum_of
+from service.decoding.search import Search
+from service.hypothesis import REASONS, Hypothesis, Outcome, sum_of
+from service.messages import Ended
 from service.options import Options
-
-if TYPE_CHECKING:  # the front knows sequences' outcomes, and nothing of how they are decoded
-    from service.decoding.search import Search
-
-
-class Outcome(StrEnum):
-    """How a sequence ended. It does so exactly once."""
-
-    EOS = "eos"
-    LENGTH = "length"
-    LOOP = "loop"
-    CONSTRAINT = "constraint"
-    CANCELLED = "cancelled"
-    DEADLINE = "deadline"
-    DRAINED = "drained"
-    LOST = "lost"
-    FAILED = "failed"
-
-
-REASONS: dict[Outcome, Reason] = {
-    Outcome.EOS: "eos",
-    Outcome.LENGTH: "length",
-    Outcome.LOOP: "loop",
-    Outcome.CONSTRAINT: "constraint",
-    Outcome.DEADLINE: "deadline",
-}
 
 
 class Sequence:
@@ -68,7 +41,7 @@ class Sequence:
         arrived: float,
         priority: int = 0,
         streams: bool = False,
-        search: "Search | None" = None,
+        search: Search | None = None,
     ) -> None:
         self.id = id
         self.source_ids = source_ids
@@ -101,13 +74,22 @@ class Sequence:
         """Whether it is a cascade that went on to its beam."""
         return self.options.cascade_margin > 0 and self.width > 1
 
-    def finish(self, outcome: Outcome) -> None:
-        """Ends the sequence. Ending one twice is a mistake of ours."""
+    def finish(self, outcome: Outcome, now: float) -> Ended:
+        """Ends the sequence, with what it has to show. Ending one twice is a mistake of ours."""
         assert self.outcome is None, f"ended twice: {self.outcome}, then {outcome}"
         self.outcome = outcome
+        return Ended(
+            id=self.id,
+            outcome=outcome,
+            hypotheses=self._found(outcome),
+            started=self.started,
+            first_token=self.first_token,
+            finished=now,
+            escalated=self.escalated,
+        )
 
-    def found(self, outcome: Outcome) -> list[Hypothesis]:
-        """What it has to show with such an end: its search's best, or its own greedy tokens."""
+    def _found(self, outcome: Outcome) -> list[Hypothesis]:
+        """Its search's best, or its own greedy tokens; nothing where such an end has nothing to show."""
         reason = REASONS.get(outcome)
         if reason is None or (reason == "deadline" and not self.options.partial_on_deadline):
             return []

@@ -198,9 +198,8 @@ class Server:
 
     def _refused(self, error: ServiceError) -> str:
         """Counts a refusal and returns its code's name in the grpc_server_* family."""
-        reason = getattr(error, "reason", "")
-        if reason:
-            self._metrics.rejected.labels(reason).inc()
+        if error.reason:
+            self._metrics.rejected.labels(error.reason).inc()
         return "".join(part.title() for part in code_of(error).name.split("_"))
 
     async def _turn_away(self) -> None:

@@ -14,12 +14,13 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bundle.complaints import with_what_is_allowed
+from bundle.values import ProfileName
 from service.errors import StartError
 
 PREFIX = "CHAIRLIFT_"
 ADDRESSES = ("listen", "http")
 ADDRESS = re.compile(r"(?:\[[0-9a-fA-F:]+\]|[^:\s]+):(\d{1,5})")
-HIGHEST_PORT = 65_535
+MAX_PORT = 65_535
 OTHERS = frozenset({"CHAIRLIFT_SERVER"})  # read by the client's command line
 Count = Annotated[int, Meta(ge=1, le=1_000_000)]
 Seconds = Annotated[float, Meta(ge=0, le=3600)]
@@ -35,7 +36,7 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     listen: str = "127.0.0.1:50051"
     http: str = "127.0.0.1:8080"
     front: Literal["auto", "core", "aio"] = "auto"
-    profile: Literal["", "fp32", "int8", "fp16"] = ""
+    profile: Literal["", ProfileName] = ""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     tf32: bool = False
     engines: Annotated[int, Meta(ge=1, le=64)] = 1
@@ -118,8 +119,8 @@ def _checked(name: str, key: str, value: str) -> object:
         raise StartError(f"{key}={value!r}: {why}") from error
     if name in ADDRESSES:
         found = ADDRESS.fullmatch(value)
-        if not found or int(found[1]) > HIGHEST_PORT:
-            raise StartError(f"{key}={value!r}: HOST:PORT is wanted, with a port from 0 to {HIGHEST_PORT}")
+        if not found or int(found[1]) > MAX_PORT:
+            raise StartError(f"{key}={value!r}: HOST:PORT is wanted, with a port from 0 to {MAX_PORT}")
     return checked
 
 

@@ -27,7 +27,6 @@ from service.errors import (
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"  # generic in its stubs alone
 
 MAX_TEXT = 512
-DRAINING_RETRY_SECONDS = 0.5
 LEAST_RETRY_SECONDS = 0.01
 
 CODES: dict[type[ServiceError], grpc.StatusCode] = {
@@ -75,13 +74,9 @@ def _details(error: ServiceError) -> tuple[list[BadRequest | ErrorInfo | RetryIn
             for violation in error.violations
         ]
         return [BadRequest(field_violations=violations)], None
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | Draining):
         retry = max(LEAST_RETRY_SECONDS, error.retry_seconds)
         return [ErrorInfo(reason=error.reason, domain="chairlift"), _retry(retry)], retry
-    if isinstance(error, Draining):
-        return [ErrorInfo(reason=error.reason, domain="chairlift"), _retry(DRAINING_RETRY_SECONDS)], (
-            DRAINING_RETRY_SECONDS
-        )
     return [], None
 
 

@@ -3,7 +3,9 @@
 import functools
 from collections.abc import Sequence
 
-from bundle.card import Calibration, Cascade, Score, Speed
+from msgspec import to_builtins
+
+from bundle.card import Score
 from chairlift.v1 import seq2seq_pb2 as pb
 from service.errors import InvalidRequest, ServiceError
 from service.hypothesis import Hypothesis
@@ -113,9 +115,10 @@ def event(news: Chunk | Answer, model: Model, asked: pb.DecodingOptions) -> pb.G
 
 
 def description(model: Model, is_default: bool, vocabularies: bool) -> pb.Model:
-    """Everything that a caller may know of a model."""
+    """Everything that a caller may know of a model. Parts of a bundle's card have the names of the wire."""
     manifest = model.manifest
     card, limits, architecture = manifest.card, manifest.limits, manifest.architecture
+    cascade, calibration = manifest.cascade, manifest.calibration
     return pb.Model(
         reference=reference(model),
         ready=True,
@@ -124,15 +127,10 @@ def description(model: Model, is_default: bool, vocabularies: bool) -> pb.Model:
             title=card.title,
             description=card.description,
             licence=card.licence,
-            data=[
-                pb.DataSource(
-                    name=d.name, licence=d.licence, split=d.split, examples=d.examples, sha256=d.sha256
-                )
-                for d in card.data
-            ],
+            data=[pb.DataSource(**to_builtins(source)) for source in card.data],
             scores=map(_score, card.scores),
             training_commit=card.training_commit,
-            speed=_speed(card.speed) if card.speed else None,
+            speed=pb.Speed(**to_builtins(card.speed)) if card.speed else None,
         ),
         limits=pb.Limits(
             max_source_length=limits.max_source_length,
@@ -158,8 +156,8 @@ def description(model: Model, is_default: bool, vocabularies: bool) -> pb.Model:
         ),
         source_tokens=model.bundle.source.tokens if vocabularies else (),
         target_tokens=model.bundle.target.tokens if vocabularies else (),
-        cascade=_cascade(manifest.cascade) if manifest.cascade else None,
-        calibration=_calibration(manifest.calibration) if manifest.calibration else None,
+        cascade=pb.Cascade(**to_builtins(cascade)) if cascade else None,
+        calibration=pb.Calibration(**to_builtins(calibration)) if calibration else None,
         lexicon_entries=model.lexicon_entries,
     )
 
@@ -178,55 +176,4 @@ def _score(measured: Score) -> pb.Score:
         sources=measured.sources,
         decoding=measured.decoding,
         interval_95=pb.Interval(low=interval[0], high=interval[1]) if interval else None,
-    )
-
-
-def _speed(measured: Speed) -> pb.Speed:
-    return pb.Speed(
-        machine=measured.machine,
-        runtime=measured.runtime,
-        threads=measured.threads,
-        source_length=measured.source_length,
-        timings=[
-            pb.Timing(
-                profile=t.profile,
-                rows=t.rows,
-                source_microseconds=t.source_microseconds,
-                step_microseconds=t.step_microseconds,
-            )
-            for t in measured.timings
-        ],
-    )
-
-
-def _cascade(fitted: Cascade) -> pb.Cascade:
-    return pb.Cascade(
-        beam_size=fitted.beam_size,
-        margin=fitted.margin,
-        profile=fitted.profile,
-        dataset=fitted.dataset,
-        sources=fitted.sources,
-        beam_share=fitted.beam_share,
-        greedy_wer=fitted.greedy_wer,
-        cascade_wer=fitted.cascade_wer,
-        beam_wer=fitted.beam_wer,
-    )
-
-
-def _calibration(fitted: Calibration) -> pb.Calibration:
-    return pb.Calibration(
-        temperature=fitted.temperature,
-        bias=fitted.bias,
-        smoothing=fitted.smoothing,
-        ceiling=fitted.ceiling,
-        profile=fitted.profile,
-        dataset=fitted.dataset,
-        sources=fitted.sources,
-        measured_on=fitted.measured_on,
-        measured_sources=fitted.measured_sources,
-        expected_error=fitted.expected_error,
-        precisions=[
-            pb.Precision(confidence=p.confidence, coverage=p.coverage, precision=p.precision)
-            for p in fitted.precisions
-        ],
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from training.arguments import whole_number
 from training.checkpoint import CheckpointError
 from training.data import DataError, load_splits
 from training.gradients import run_gradients
@@ -79,16 +80,13 @@ def _train_parser() -> argparse.ArgumentParser:
         help="learn also what another run's best model expects, with its vocabularies; may be repeated",
     )
     parser.add_argument(
-        "--threads", type=_threads, metavar="N", help="CPU threads (default: PyTorch's choice)"
+        "--threads",
+        type=whole_number(1, MOST_THREADS),
+        metavar="N",
+        help="CPU threads (default: PyTorch's choice)",
     )
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"), help="where to compute")
     return parser
-
-
-def _threads(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 to {MOST_THREADS} is wanted")
-    return int(text)
 
 
 def _train(options: argparse.Namespace) -> int:

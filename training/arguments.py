@@ -1,10 +1,10 @@
-"""What the commands on trained runs are told: how to decode, which pairs, where to write.
+"""What commands are told: numbers, where to write; those on trained runs also how to decode, and which pairs.
 
 Knows nothing of what they do with it.
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bundle.values import MOST_BEAM
@@ -71,6 +71,17 @@ def output(text: str) -> Path:
 def best_models(options: argparse.Namespace) -> list[Path]:
     """The files of the runs that the options name."""
     return [run / "best.safetensors" for run in options.runs]
+
+
+def whole_number(least: int, most: int) -> Callable[[str], int]:
+    """What reads such a number, both bounds among them."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"{text}: a whole number from {least} to {most} is wanted")
+        return int(text)
+
+    return read
 
 
 def refuse_to_overwrite(

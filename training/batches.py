@@ -74,7 +74,8 @@ def _most_rows(rows: np.ndarray, processes: int) -> np.ndarray:
     dealt = np.zeros((len(rows), processes), dtype=np.int64)
     turns = np.arange(len(rows))
     dealt[turns, turns % processes] = rows
-    return dealt.cumsum(axis=0).max(axis=1)
+    most: np.ndarray = dealt.cumsum(axis=0).max(axis=1)
+    return most
 
 
 class Lesson(NamedTuple):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bundle.card import Precision
 from bundle.confidence import curve, log_odds
+from bundle.values import END_ID
 from training.evaluate import Verdict
 from training.recipe import Training
 
@@ -50,7 +51,7 @@ class Judged:
         whole = [
             (scores, verdict)
             for (ids, scores), verdict in zip(answers, verdicts, strict=True)
-            if ids and ids[-1] == 0
+            if ids and ids[-1] == END_ID
         ]
         right = np.array([verdict.distance == 0 for _, verdict in whole])
         several = np.array([verdict.targets > 1 for _, verdict in whole])
@@ -138,10 +139,10 @@ def _fit(judged: Judged, weights: np.ndarray, smoothing: float) -> tuple[float, 
         confidences = torch.sigmoid(free[2] + DOUBT) * torch.sigmoid(given * torch.exp(-free[0]) + free[1])
         total = nn.functional.binary_cross_entropy(confidences, wanted, weight, reduction="sum")
         mean = (total + free.square().sum() / 2) / len(given)
-        mean.backward()  # type: ignore[no-untyped-call]
+        mean.backward()
         return mean
 
-    search.step(loss)  # type: ignore[no-untyped-call]
+    search.step(loss)
     least = loss().item()
     temperature, bias, ceiling = free[0].exp().item(), free[1].item(), (free[2] + DOUBT).sigmoid().item()
     return least, Curve(round(temperature, DIGITS), round(bias, DIGITS), round(ceiling, DIGITS), smoothing)

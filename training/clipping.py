@@ -1,4 +1,4 @@
-"""Gradient clipping of both kinds, alone or together, and a tally of how often each bites, layer by layer.
+"""Gradient clipping of both kinds, alone or together, and what it did to each layer.
 
 By value: each component is capped to [-value, value]. By norm: the whole gradient g is scaled by norm / |g|_2
 where |g|_2 is larger. Together, the components are capped first. Pascanu, Mikolov and Bengio (2013).
@@ -8,7 +8,6 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,59 +87,3 @@ def clip_gradients(model: nn.Module, value: float, norm: float) -> Clipped:
 def _norms(gradients: Iterable[Tensor]) -> list[float]:
     norms: list[float] = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]).tolist()
     return norms
-
-
-class ClipTally:
-    """Sums over an epoch's steps, as plain data, so that a checkpoint can hold them."""
-
-    @staticmethod
-    def new() -> dict[str, Any]:
-        """Nothing counted yet."""
-        names = ("steps", "norm_sum", "norm_max", "by_norm", "by_value", "components", "all_components")
-        return {**dict.fromkeys(names, 0.0), "layers": {}}
-
-    @staticmethod
-    def add(tally: dict[str, Any], clipped: Clipped) -> None:
-        """Counts one step."""
-        tally["steps"] += 1
-        tally["norm_sum"] += clipped.norm
-        tally["norm_max"] = max(tally["norm_max"], clipped.norm)
-        tally["by_norm"] += clipped.by_norm
-        tally["by_value"] += clipped.components > 0
-        tally["components"] += clipped.components
-        tally["all_components"] += clipped.all_components
-        for name, layer in clipped.layers.items():
-            names = ("steps", "before", "after", "by_value", "components", "all_components")
-            sums = tally["layers"].setdefault(name, dict.fromkeys(names, 0.0))
-            sums["steps"] += 1
-            sums["before"] += layer.before
-            sums["after"] += layer.after
-            sums["by_value"] += layer.components > 0
-            sums["components"] += layer.components
-            sums["all_components"] += layer.all_components
-
-    @staticmethod
-    def summary(tally: dict[str, Any]) -> dict[str, float]:
-        """Mean and largest norm before clipping; shares of clipped steps and of clipped components."""
-        steps = max(tally["steps"], 1)
-        return {
-            "gradient_norm_mean": tally["norm_sum"] / steps,
-            "gradient_norm_max": tally["norm_max"],
-            "steps_clipped_by_norm": tally["by_norm"] / steps,
-            "steps_clipped_by_value": tally["by_value"] / steps,
-            "components_clipped_by_value": tally["components"] / max(tally["all_components"], 1),
-        }
-
-    @staticmethod
-    def layers(tally: dict[str, Any]) -> list[dict[str, Any]]:
-        """A row a layer: mean norms before and after both clips; shares of steps and components capped."""
-        return [
-            {
-                "layer": name,
-                "norm_before": sums["before"] / sums["steps"],
-                "norm_after": sums["after"] / sums["steps"],
-                "steps_clipped_by_value": sums["by_value"] / sums["steps"],
-                "components_clipped_by_value": sums["components"] / sums["all_components"],
-            }
-            for name, sums in tally["layers"].items()
-        ]

@@ -6,6 +6,7 @@ lowercases.
 """
 
 import hashlib
+import itertools
 import random
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -260,8 +261,7 @@ def audit(splits: dict[str, Split]) -> dict[str, object]:
             ],
             "sha256": split.sha256,
         }
-    names = list(splits)
-    for first, second in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
+    for first, second in itertools.combinations(splits, 2):
         shared = sorted(splits[first].sources() & splits[second].sources())
         report[f"sources_in_both_{first}_and_{second}"] = {"count": len(shared), "first": shared[:10]}
     return report

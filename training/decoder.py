@@ -50,11 +50,6 @@ class Decoder(nn.Module):
             self.attentional = nn.Linear(hidden + memory, hidden)
         self.output = nn.Linear(hidden + memory if self.every_step else hidden, target_size - 1)
 
-    @property
-    def lstm(self) -> Recurrent:
-        """The recurrent layers, where they are an LSTM."""
-        return self.recurrent
-
     def forward(self, tokens: Tensor, state: State, memory: Memory | None) -> Decoded:
         """tokens [B, T], and the state and memory that `Seq2Seq.begin` made."""
         embedded = self.dropout(self.embedding(tokens))  # [B, T, E]

@@ -15,6 +15,7 @@ from rapidfuzz.distance import Levenshtein
 from torch import Tensor
 
 from bundle.text import SourceText, TargetText
+from bundle.values import END_ID
 from training.beam import END, BeamOptions, Hypothesis, beam_search
 from training.examples import padded
 from training.model import Seq2Seq
@@ -102,7 +103,7 @@ def judge(
     """Holds the ids of each source's answer against its targets."""
     verdicts = []
     for ids, (source, targets) in zip(answers, grouped.items(), strict=True):
-        hypothesis = [token for token in ids if token != 0]  # without <E>
+        hypothesis = [token for token in ids if token != END_ID]
         references = [target.encode(text) for text in targets]
         distances = [Levenshtein.distance(hypothesis, reference) for reference in references]
         closest = int(np.argmin(distances))

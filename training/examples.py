@@ -7,10 +7,9 @@ from functools import cached_property
 import numpy as np
 
 from bundle.text import SourceText, TargetText
+from bundle.values import UNKNOWN_ID
 from training.data import DataError, Split
 from training.recipe import Limits
-
-UNKNOWN_ID = 1  # the id, in both vocabularies, of what is not in them
 
 
 @dataclass(frozen=True)

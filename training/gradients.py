@@ -11,21 +11,21 @@ Bengio, Simard and Frasconi (1994); Pascanu, Mikolov and Bengio (2013). docs/gra
 """
 
 import argparse
-import csv
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from training.arguments import whole_number
 from training.atomic import write_atomically
 from training.cells import CELLS
 from training.checkpoint import load_checkpoint
 from training.plots import draw_gradients
 from training.recipe import find_recipe, load_recipe
 from training.recurrent import Recurrent
+from training.report import csv_bytes
 
 CLASSES = 40
 MOST = 10_000
@@ -49,7 +49,7 @@ def run_gradients(arguments: Sequence[str]) -> int:
         layer, inputs = _trained(options.run, options.sequences, options.steps, seed)
         rows += _labelled(measure(layer, inputs), layer.kind, "trained")
     options.to.mkdir(parents=True, exist_ok=True)
-    write_atomically(options.to / "gradients.csv", _csv(rows))
+    write_atomically(options.to / "gradients.csv", csv_bytes(rows))
     write_atomically(options.to / "gradients.png", draw_gradients(rows))
     print(f"{options.to}/gradients.csv, {options.to}/gradients.png")
     return 0
@@ -65,8 +65,8 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="override a setting"
     )
     add = parser.add_argument
-    add("--steps", type=_at_least(2), default=50, help="length of the sequences (default 50)")
-    add("--sequences", type=_at_least(1), default=32, help="how many to average over (default 32)")
+    add("--steps", type=whole_number(2, MOST), default=50, help="length of the sequences (default 50)")
+    add("--sequences", type=whole_number(1, MOST), default=32, help="how many to average over (default 32)")
     parser.add_argument(
         "--scales",
         type=_scale,
@@ -79,15 +79,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--to", type=Path, default=Path("runs/gradients"), metavar="FOLDER")
     return parser
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if not text.isdecimal() or not least <= int(text) <= MOST:
-            raise argparse.ArgumentTypeError(f"{text}: a whole number from {least} to {MOST} is wanted")
-        return int(text)
-
-    return number
 
 
 def _scale(text: str) -> float:
@@ -127,13 +118,13 @@ def loss_gains(layer: Recurrent, inputs: Tensor) -> list[float]:
     """|dL/dh_t| / |dL/dh_T| by lag T - t, the mean over sequences of the squares, then its root."""
     state = None
     hidden = []
-    for x in inputs.split(1, dim=1):  # type: ignore[no-untyped-call]
+    for x in inputs.split(1, dim=1):
         _, state = layer(x, state)
         state[0].requires_grad_().retain_grad()
         hidden.append(state[0])
     read_out = torch.randn(CLASSES, layer.hidden_size) / layer.hidden_size**0.5
     labels = torch.randint(CLASSES, (len(inputs),))
-    nn.functional.cross_entropy(hidden[-1][0] @ read_out.t(), labels).backward()  # type: ignore[no-untyped-call]
+    nn.functional.cross_entropy(hidden[-1][0] @ read_out.t(), labels).backward()
     norms = [h.grad.square().sum(2).mean().sqrt().item() for h in reversed(hidden) if h.grad is not None]
     return [norm / norms[0] for norm in norms]
 
@@ -151,11 +142,3 @@ def _trained(run: Path, sequences: int, steps: int, seed: int) -> tuple[Recurren
 
 def _labelled(rows: Sequence[dict[str, float]], cell: str, scale: str) -> list[Row]:
     return [{"cell": cell, "recurrent_scale": scale, **row} for row in rows]
-
-
-def _csv(rows: Sequence[Row]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()

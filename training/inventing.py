@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from training.arguments import output, refuse_to_overwrite
+from training.arguments import output, refuse_to_overwrite, whole_number
 from training.atomic import write_atomically
 from training.data import read_words
 
@@ -85,7 +85,13 @@ def run_invent(arguments: Sequence[str]) -> int:
         metavar="FILE",
         help="words that must not come",
     )
-    add("--count", type=_count, default=100_000, metavar="N", help="how many (default %(default)s)")
+    add(
+        "--count",
+        type=whole_number(1, MOST_WORDS),
+        default=100_000,
+        metavar="N",
+        help="how many (default %(default)s)",
+    )
     add("--seed", type=int, default=1, metavar="N", help="others of the same kind (default %(default)s)")
     add("--to", type=output, required=True, metavar="FILE", help="the file to write")
     options = parser.parse_args(arguments)
@@ -95,9 +101,3 @@ def run_invent(arguments: Sequence[str]) -> int:
     write_atomically(options.to, "".join(f"{word}\n" for word in found).encode())
     print(f"{options.to}\t{len(found)} of {options.count} words")
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORDS:
-        raise argparse.ArgumentTypeError(f"{text}: a whole number from 1 to {MOST_WORDS} is wanted")
-    return int(text)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bundle.values import END_ID
 from training.attention import Memory
 from training.cells import CELLS
 from training.decoder import Decoder
@@ -33,11 +34,6 @@ class Encoder(nn.Module):
             self.dropout,
             sizes.bidirectional,
         )
-
-    @property
-    def lstm(self) -> Recurrent:
-        """The recurrent layers, where they are an LSTM."""
-        return self.recurrent
 
     def forward(self, source: Tensor, lengths: Tensor) -> tuple[Tensor, State]:
         """source [B, S], lengths [B] (on the CPU) -> outputs [B, S, D], last state [L, B, D] each.
@@ -105,10 +101,6 @@ class Seq2Seq(nn.Module):
             state = (*state, torch.zeros_like(state[0][:1]))
         return state, self.decoder.attention.remember(outputs, lengths)
 
-    def encode(self, source: Tensor, lengths: Tensor) -> State:
-        """source [B, S], lengths [B] -> the decoder's first state alone."""
-        return self.begin(source, lengths)[0]
-
     def forward(self, source: Tensor, lengths: Tensor, read: Tensor) -> Tensor:
         """Teacher forcing: `read` [B, T], <S> and the true target -> logits [B, T, V] of what follows."""
         logits: Tensor = self.decoder(read, *self.begin(source, lengths)).logits
@@ -127,7 +119,7 @@ class Seq2Seq(nn.Module):
 
     @torch.inference_mode()
     def greedy(self, source: Tensor, lengths: Tensor, max_length: int) -> list[tuple[list[int], list[float]]]:
-        """Feeds the decoder its own best token until <E> (id 0) or max_length tokens.
+        """Feeds the decoder its own best token until <E> or max_length tokens.
 
         Returns, for each row, the emitted ids (<E> too, where it came) and their natural-log probabilities.
         """
@@ -142,7 +134,7 @@ class Seq2Seq(nn.Module):
             token = logits.argmax(dim=2)  # [B, 1]
             tokens.append(token)
             scores.append(logits.float().log_softmax(dim=2).gather(2, token.unsqueeze(2)).squeeze(2))
-            done |= token.squeeze(1) == 0
+            done |= token.squeeze(1) == END_ID
             if bool(done.all()):
                 break
         self.train(was_training)
@@ -156,7 +148,7 @@ class Seq2Seq(nn.Module):
 
 def _until_end(ids: list[int], scores: list[float]) -> tuple[list[int], list[float]]:
     """Cuts a row after its <E>, if it has one."""
-    end = ids.index(0) + 1 if 0 in ids else len(ids)
+    end = ids.index(END_ID) + 1 if END_ID in ids else len(ids)
     return ids[:end], scores[:end]
 
 

@@ -12,8 +12,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from bundle.values import END_ID, UNKNOWN_ID
 from training.batches import IGNORED, Batch, Lesson
-from training.examples import UNKNOWN_ID
 from training.recipe import Training
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]  # source, lengths, read -> logits [B, T, V]
@@ -98,5 +98,5 @@ def mix_own(model: Score, source: Tensor, lengths: Tensor, read: Tensor, share: 
     """read [B, T] with that share of it replaced by what the model would have said there (but <E>)."""
     said = model(source, lengths, read).argmax(dim=2)  # [B, T], what follows each token read
     own = torch.cat((read[:, :1], said[:, :-1]), dim=1)  # <S> stays
-    chosen = (torch.rand(read.shape, device=read.device) < share) & (own != 0)
+    chosen = (torch.rand(read.shape, device=read.device) < share) & (own != END_ID)
     return torch.where(chosen, own, read)

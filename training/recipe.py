@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bundle.complaints import with_what_is_allowed
-from bundle.values import LayerCount, Length, Size
+from bundle.values import Attention, Cell, Context, LayerCount, Length, Size
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Natural = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -79,16 +79,16 @@ class Text(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Sizes of the encoder-decoder, and what of the source the decoder sees at each step."""
 
-    cell: Literal["rnn", "lstm", "lstm-peephole", "lstm-coupled", "lstm-peephole-coupled", "gru"] = "lstm"
+    cell: Cell = "lstm"
     embedding_size: Size
     hidden_size: Size  # of the decoder
     encoder_hidden_size: Size | None = None  # both directions together; hidden_size where it is not given
     encoder_layers: LayerCount = 1
     decoder_layers: LayerCount = 1
     bidirectional: bool = False
-    attention: Literal["none", "dot", "general", "additive"] = "none"
+    attention: Attention = "none"
     input_feeding: bool = False
-    context: Literal["first-step", "every-step"] = "first-step"  # where the encoder's summary goes
+    context: Context = "first-step"  # where the encoder's summary goes
     starts_from: Literal["top", "bottom"] = "top"  # which layers start a decoder that has fewer
     backwards: bool = False  # spells a target from its end: to agree with others, never to be served
     dropout: Share = 0.0

@@ -108,11 +108,7 @@ class RunFolder:
         if not rows:
             (self.path / name).unlink(missing_ok=True)
             return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomically(self.path / name, text.getvalue().encode())
+        write_atomically(self.path / name, csv_bytes(rows))
 
     def _draw_curves(self, history: list[Row], layers: list[Row]) -> None:
         from training.plots import draw_layers, draw_training  # slow to import, and only training needs it
@@ -173,3 +169,12 @@ def _shortened(found: object) -> str:
     if isinstance(found, list):
         return "; ".join(map(_shortened, found))
     return str(found)
+
+
+def csv_bytes(rows: Sequence[Row]) -> bytes:
+    """A header of the first row's keys, then all rows."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bundle.text import TargetText
+from bundle.values import END_ID, UNKNOWN_ID
 from training.arguments import (
     best_models,
     command_parser,
@@ -23,7 +24,6 @@ from training.checkpoint import Checkpoint
 from training.data import Split, find_kin, load_splits, read_words
 from training.ensemble import load_ensemble
 from training.evaluate import Verdict, score
-from training.examples import UNKNOWN_ID
 from training.report import RunFolder
 from training.significance import compare, intervals
 from training.start import best_digest
@@ -167,7 +167,9 @@ def run_label(arguments: Sequence[str]) -> int:
     written = []
     for word, (best, *_) in zip(readable, ensemble.answers(list(readable.values())), strict=True):
         text = _text(best, target)
-        if text and best.ids[-1] == 0 and UNKNOWN_ID not in best.ids:  # cut off, it would teach to ramble
+        if (
+            text and best.ids[-1] == END_ID and UNKNOWN_ID not in best.ids
+        ):  # cut off, it would teach to ramble
             written.append(f"{word}\t{text}\n")
     write_atomically(options.to, "".join(written).encode())
     print(
@@ -182,7 +184,7 @@ def _endings(text: str) -> tuple[str, ...]:
 
 
 def _text(hypothesis: Hypothesis, target: TargetText) -> str:
-    return target.decode([token for token in hypothesis.ids if token != 0])
+    return target.decode([token for token in hypothesis.ids if token != END_ID])
 
 
 def _answer_list(split: Split, answers: Sequence[Sequence[Hypothesis]], target: TargetText) -> bytes:

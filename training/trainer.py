@@ -18,9 +18,9 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from training.batches import Batch, pick, pick_sources, updates
+from training.batches import Batch, Lessons, pick, pick_sources, updates
 from training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from training.clipping import ClipTally, clip_gradients
+from training.clipping import clip_gradients
 from training.data import Split, audit
 from training.evaluate import evaluate
 from training.examples import to_examples
@@ -34,8 +34,8 @@ from training.schedule import learning_rate, make_optimizer
 from training.start import Start
 from training.state import State
 from training.stopping import StopRequest
-from training.tally import add_step, new_tally, summary
-from training.teaching import Lessons, lessons_key, load_lessons, save_lessons, take_lessons
+from training.tally import add_step, by_layer, new_tally, summary
+from training.teaching import lessons_key, load_lessons, save_lessons, take_lessons
 
 
 class TrainingError(RuntimeError):
@@ -96,7 +96,7 @@ class Trainer:
         self.model, self.optimizer = self.fabric.setup(self.network, make_optimizer(self.network, options))
         decay = options.average_decay
         self.average = (
-            AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None  # type: ignore[no-untyped-call]
+            AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
         )
 
     @property
@@ -221,7 +221,7 @@ class Trainer:
         row = {"epoch": epoch, "step": progress["step"], "learning_rate": rate, **summary(tally)}
         row |= {"dev_wer": scores.wer, "dev_per": scores.per}
         progress["history"].append(row)
-        progress["layers"] += [{"epoch": epoch, **layer} for layer in ClipTally.layers(tally)]
+        progress["layers"] += [{"epoch": epoch, **layer} for layer in by_layer(tally)]
         progress["epoch_tally"] = new_tally()
         last = [row["dev_wer"] for row in progress["history"][-self.recipe.training.mean_of_epochs :]]
         mean = sum(last) / len(last)

@@ -14,8 +14,6 @@ from service.decoding.single import Single
 from service.hypothesis import Hypothesis, Reason
 from service.options import Options
 
-__all__ = ["Distributions", "Search", "search_for"]
-
 
 class Search(Protocol):
     """One input being decoded."""

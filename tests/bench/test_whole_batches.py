@@ -8,10 +8,10 @@ from bench.whole_batches import WINDOW_SECONDS, WholeBatches
 from bundle.reader import Bundle, read_bundle
 from service.decoding.search import search_for
 from service.engine import Engine
-from service.hypothesis import Hypothesis
+from service.hypothesis import Hypothesis, Outcome
 from service.options import Options
 from service.scheduler import Scheduler
-from service.sequence import Outcome, Sequence
+from service.sequence import Sequence
 from service.waiting import Waiting
 
 LONG = Options(max_length=12, min_length=12)

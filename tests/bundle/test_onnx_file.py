@@ -179,10 +179,10 @@ def in_shape(dimension: bytes) -> bytes:
 
 MALFORMED = {
     "empty": (b"", "the model has no graph"),
-    "two graphs": (SOUND + SOUND, "model: field 7 is given twice"),
+    "two graphs": (SOUND + SOUND, "model: graph is given twice"),
     "unknown field": (SOUND + wrap(99, b""), "model: field 99 is unknown"),
-    "graph as a number": (SOUND + b"\x38\x01", "model: field 7 "),
-    "opset as a number": (SOUND + b"\x40\x01", "model: field 8 has the wrong wire type"),
+    "graph as a number": (SOUND + b"\x38\x01", "model: graph has the wrong wire type"),
+    "opset as a number": (SOUND + b"\x40\x01", "model: opset_import has the wrong wire type"),
     "field 0": (SOUND + b"\x02\x00", "there is no field 0"),
     "group": (SOUND + b"\x0b\x0c", "wire type 3"),
     "wire type 6": (SOUND + b"\x0e", "wire type 6"),
@@ -194,8 +194,8 @@ MALFORMED = {
     "number of 65 bits": (SOUND + b"\x08" + b"\xff" * 9 + b"\x02", "longer than 64 bits"),
     "endless string": (SOUND + b"\x0a" + b"\xff" * 9 + b"\x01", "field 1 is cut off"),
     "no UTF-8": (wrap(7, wrap(1, wrap(4, b"\xff"))), "utf-8"),
-    "two names": (wrap(7, wrap(5, wrap(8, b"a") + wrap(8, b"b"))), "tensor: field 8 is given twice"),
-    "two types": (wrap(7, wrap(11, wrap(2, b"") + wrap(2, b""))), "value_info: field 2 is given twice"),
+    "two names": (wrap(7, wrap(5, wrap(8, b"a") + wrap(8, b"b"))), "tensor: name is given twice"),
+    "two types": (wrap(7, wrap(11, wrap(2, b"") + wrap(2, b""))), "value_info: type is given twice"),
     "dimension of two kinds": (
         wrap(7, wrap(11, wrap(2, wrap(1, wrap(2, wrap(1, b"\x08\x02" + wrap(2, b"R"))))))),
         "both a value and",

@@ -18,7 +18,7 @@ from chairlift.v1.seq2seq_pb2_grpc import Seq2SeqServiceStub
 from service.catalogue import Models
 from service.channel import Channel
 from service.decoder import put_off_ends
-from service.decoding.search import Distributions
+from service.decoding.distributions import Distributions
 from service.engine import Engine
 from service.engine_process import run
 from service.link import Link

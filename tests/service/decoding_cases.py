@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from service.decoding import constraints, single
-from service.decoding.search import Distributions, Search, search_for
+from service.decoding.distributions import Distributions
+from service.decoding.search import Search, search_for
 from service.hypothesis import Hypothesis
 from service.options import Options, Sampling, pack
 from tests.service import slow_decoding as slow

@@ -4,11 +4,11 @@ import numpy as np
 
 from service.decoder import put_off_ends
 from service.decoding.search import search_for
-from service.hypothesis import Hypothesis
+from service.hypothesis import Hypothesis, Outcome
 from service.messages import Ended, News
 from service.options import Options
 from service.scheduler import Scheduler
-from service.sequence import Outcome, Sequence
+from service.sequence import Sequence
 from service.waiting import Waiting
 from tests.service.decoding_cases import distributions
 

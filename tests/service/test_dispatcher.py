@@ -6,9 +6,9 @@ import pytest
 
 from service.dispatcher import Dispatcher, Submission, express_rows
 from service.errors import Draining, Overloaded
+from service.hypothesis import Outcome
 from service.messages import Abort, Batch, Cancel, Ended, News, Progress
 from service.options import Options
-from service.sequence import Outcome
 
 FAR = time.monotonic() + 100_000
 

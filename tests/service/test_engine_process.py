@@ -21,12 +21,12 @@ from service.dispatcher import Dispatcher, Submission
 from service.engine import Engine
 from service.engine_process import EngineHost
 from service.errors import StartError
+from service.hypothesis import Outcome
 from service.link import EngineProcess
 from service.loading import Loader
 from service.messages import Failed, Frames, FromEngine, Start
 from service.metrics import Metrics
 from service.options import Options
-from service.sequence import Outcome
 from service.settings import Settings
 from tests.service.conftest import until
 from tests.service.lift import FAR

@@ -15,12 +15,12 @@ from bench.invariance import Company
 from bundle.reader import Bundle, read_bundle
 from service.decoding.search import search_for
 from service.engine import Engine
-from service.hypothesis import Hypothesis
+from service.hypothesis import Hypothesis, Outcome
 from service.memory import Memory
 from service.messages import News
 from service.options import Options, Sampling, pack
 from service.scheduler import Scheduler
-from service.sequence import Outcome, Sequence
+from service.sequence import Sequence
 from service.waiting import Waiting
 from tests.service.networks import Kind, exported
 

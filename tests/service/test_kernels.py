@@ -18,7 +18,7 @@ from service.decoder import put_off_ends
 from service.engine import Engine
 from service.golden import verify
 from service.kernel_engine import KernelEngine
-from service.kernel_weights import Unsuited, by_units, pack, suits
+from service.kernel_weights import Unsuited, by_units, check_suited, pack
 from service.kernels import FOLDER, KINDS, LINE_BYTES, LSTM, Kernels, in_lines
 from service.opening import open_engine
 from tests.conftest import save_random_run
@@ -271,9 +271,9 @@ def test_units_and_gates_are_laid_side_by_side():
 def test_what_they_do_not_have_they_refuse(served: Bundle, kind_of_network):
     changes = {"attention": "additive"} if kind_of_network == "additive" else {"cell": kind_of_network}
     with pytest.raises(Unsuited, match=kind_of_network):
-        suits(replace(served.manifest.architecture, **changes), "int8")
+        check_suited(replace(served.manifest.architecture, **changes), "int8")
     with pytest.raises(Unsuited, match="profile fp32"):
-        suits(served.manifest.architecture, "fp32")
+        check_suited(served.manifest.architecture, "fp32")
 
 
 def test_onnxruntime_decodes_where_they_cannot(served: Bundle, bundle: Bundle, best, monkeypatch, caplog):

@@ -3,10 +3,11 @@
 import pytest
 
 from service import lanes
+from service.hypothesis import Outcome
 from service.lanes import TURNS, Lanes
 from service.options import Options
 from service.scheduler import Scheduler
-from service.sequence import Outcome, Sequence
+from service.sequence import Sequence
 from service.waiting import Waiting
 from tests.service.conftest import CountdownEngine
 

@@ -10,10 +10,10 @@ import uvloop
 
 from service.channel import Channel
 from service.errors import StartError
+from service.hypothesis import Outcome
 from service.link import MANY, Link
 from service.messages import Abort, Batch, Cancel, Ended, Failed, Frames, News, Ready, Submit, ToEngine, frame
 from service.options import Options
-from service.sequence import Outcome
 from tests.service.conftest import until
 from tests.service.desk import settle
 

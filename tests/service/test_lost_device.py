@@ -22,10 +22,10 @@ from service.device_engine import DeviceEngine
 from service.dispatcher import Dispatcher, Submission
 from service.engine import Engine
 from service.errors import StartError
+from service.hypothesis import Outcome
 from service.link import Link
 from service.messages import Failed, Frames, FromEngine, Ready, Start
 from service.options import Options
-from service.sequence import Outcome
 from service.watchdog import HUNG, Watchdog
 from tests.service.captures import Fuse, put_on_fuse
 from tests.service.conftest import CountdownEngine, until

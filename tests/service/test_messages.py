@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from service.channel import Channel
-from service.hypothesis import Hypothesis
+from service.hypothesis import Hypothesis, Outcome
 from service.messages import (
     Abort,
     Batch,
@@ -27,7 +27,6 @@ from service.messages import (
     frame,
 )
 from service.options import Options, Sampling, pack
-from service.sequence import Outcome
 
 OPTIONS = Options(
     9, beam_size=3, sampling=Sampling(2**64 - 1, 0.5), biases=((3, -1.5),), lexicon=pack([(2, 3)])

@@ -5,11 +5,10 @@ import time
 
 from bundle.reader import Bundle
 from service.dispatcher import Dispatcher
-from service.hypothesis import Hypothesis
+from service.hypothesis import Hypothesis, Outcome
 from service.messages import Ended, News
 from service.models import Model
 from service.options import Options
-from service.sequence import Outcome
 from service.settings import Settings
 from tests.service.desk import settle
 from tests.service.test_dispatcher import Wire

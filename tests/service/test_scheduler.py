@@ -4,10 +4,9 @@ import pytest
 
 from service import scheduler as module
 from service.decoding.search import search_for
-from service.hypothesis import Hypothesis
+from service.hypothesis import Hypothesis, Outcome
 from service.lengths import Lengths
 from service.options import Options, Sampling
-from service.sequence import Outcome
 from tests.service.conftest import CountdownEngine
 from tests.service.decoding_cases import decode
 from tests.service.lift import Lift, TableEngine

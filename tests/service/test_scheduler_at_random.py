@@ -6,11 +6,11 @@ import pytest
 from msgspec.structs import replace
 
 from service import scheduler as module
-from service.hypothesis import Hypothesis
+from service.hypothesis import Hypothesis, Outcome
 from service.options import Options, Sampling, pack
 from service.rows import Rows
 from service.scheduler import Scheduler
-from service.sequence import Outcome, Sequence
+from service.sequence import Sequence
 from tests.service.decoding_cases import decode
 from tests.service.lift import FAR, Lift, TableEngine
 

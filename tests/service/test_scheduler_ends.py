@@ -4,8 +4,9 @@ import pytest
 
 from service import waiting
 from service.decoding.search import search_for
+from service.hypothesis import Outcome
 from service.options import Options
-from service.sequence import Outcome, Sequence
+from service.sequence import Sequence
 from service.waiting import FEW
 from tests.service.conftest import BrokenEngine, CountdownEngine
 from tests.service.decoding_cases import decode, run
@@ -216,9 +217,9 @@ def test_a_mistake_of_the_loop_is_not_swallowed():
 def test_the_end_of_a_sequence_is_single():
     """Negative control of the rule that every test here leans on."""
     sequence = Sequence(1, [1], Options(1), FAR, 0.0)
-    sequence.finish(Outcome.EOS)
+    sequence.finish(Outcome.EOS, 0.0)
     with pytest.raises(AssertionError, match="ended twice"):
-        sequence.finish(Outcome.CANCELLED)
+        sequence.finish(Outcome.CANCELLED, 0.0)
 
 
 def deadlines_left(crowds: int = 20) -> int:

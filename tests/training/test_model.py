@@ -66,7 +66,7 @@ def test_greedy_leaves_the_mode_as_it_was(model: Seq2Seq) -> None:
 
 
 def test_forget_bias_is_one_in_all_and_recurrent_weights_are_orthogonal(model: Seq2Seq) -> None:
-    for lstm in (model.encoder.lstm, model.decoder.lstm):
+    for lstm in (model.encoder.recurrent, model.decoder.recurrent):
         size = lstm.hidden_size
         for name, weight in lstm.named_parameters():
             if name.startswith("bias_ih"):

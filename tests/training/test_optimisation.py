@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from training.clipping import ClipTally, clip_gradients, layer_of
+from training.clipping import clip_gradients, layer_of
 from training.recipe import Training
 from training.schedule import learning_rate, make_optimizer
+from training.tally import add_step, by_layer, new_tally, summary
 
 
 def model_with(gradient: list[float]) -> nn.Module:
@@ -53,11 +54,15 @@ def test_a_gradient_that_is_not_finite_is_refused_untouched(bad: float) -> None:
 
 
 def test_the_tally_gives_shares() -> None:
-    tally = ClipTally.new()
+    tally = new_tally()
     for gradient in ([3.0, -4.0], [0.3, 0.4], [0.0, 2.5]):
-        ClipTally.add(tally, clip_gradients(model_with(gradient), 2.0, 1.0))
-    assert ClipTally.summary(tally) == pytest.approx(
+        add_step(tally, 0.5, 4, 2, clip_gradients(model_with(gradient), 2.0, 1.0))
+    tally["seconds"], tally["cpu_seconds"] = 2.0, 3.0
+    assert summary(tally) == pytest.approx(
         {
+            "train_loss": 0.5,
+            "tokens_per_second": 3 * (4 + 2) / 2.0,
+            "tokens_per_cpu_second": 3 * (4 + 2) / 3.0,
             "gradient_norm_mean": (5.0 + 0.5 + 2.5) / 3,
             "gradient_norm_max": 5.0,
             "steps_clipped_by_norm": 2 / 3,
@@ -84,15 +89,15 @@ def test_layers_of_parameters(parameter: str, layer: str) -> None:
 
 def test_each_layer_is_told_apart() -> None:
     model = nn.Sequential(nn.Linear(2, 1), nn.Linear(1, 1, bias=False))
-    tally = ClipTally.new()
+    tally = new_tally()
     for scale in (1.0, 0.0):
         model[0].weight.grad = torch.tensor([[3.0, -4.0]]) * scale
         model[0].bias.grad = torch.tensor([12.0]) * scale
         model[1].weight.grad = torch.tensor([[1.0]])
-        ClipTally.add(tally, clip_gradients(model, 3.5, 2.0))
+        add_step(tally, 0.5, 4, 2, clip_gradients(model, 3.5, 2.0))
     capped = [3.0, 3.5, 3.5]  # and 1.0: a norm of
     norm = math.sqrt(sum(value * value for value in capped) + 1)
-    first, second = ClipTally.layers(tally)
+    first, second = by_layer(tally)
     assert first == {
         "layer": "0",
         "norm_before": pytest.approx(13 / 2),
