@@ -8,7 +8,7 @@ import uvloop
 from service import logs
 from service.collector import settle
 from service.errors import StartError
-from service.lifecycle import Stop, drain
+from service.lifecycle import Stop, drain, unless
 from service.loading import Loader
 from service.metrics import Metrics, new_registry
 from service.server import Server
@@ -37,10 +37,15 @@ def main() -> int:
 
 async def _serve(settings: Settings) -> int:
     stop = Stop()
+    stop.listen()
     metrics = Metrics(new_registry())
     loader = Loader(settings, metrics, stop.crashed)
     try:
-        models = await loader.load()
+        models = await unless(stop.asked, loader.load())
+        if models is None:
+            await loader.stop()
+            log.info("stopped before it was ready")
+            return stop.status
         server = Server(Servicer(models, settings.max_request_seconds), metrics, settings)
         http = metrics.serve(settings.http)
         settle()
@@ -48,7 +53,6 @@ async def _serve(settings: Settings) -> int:
     except StartError:
         await loader.stop()
         raise
-    stop.listen()  # until here a signal simply ends the process
     names = [f"{model.manifest.name}/{model.manifest.version}" for model in models.all()]
     log.info("ready", extra={"listen": listen, "http": http, "front": server.front, "models": names})
     await stop.asked.wait()

@@ -71,6 +71,7 @@ def load() -> Any:
         "send": (c_int32, (c_void_p, c_char_p, c_int64)),
         "finish": (None, (c_void_p, c_char_p, c_int64, c_int32, Text, POINTER(Pair), c_int64)),
         "leave": (None, (c_void_p,)),
+        "reset": (None, (c_void_p,)),
         "stop": (None, (c_void_p,)),
         "cancel": (None, (c_void_p,)),
         "close": (c_int64, (c_void_p,)),

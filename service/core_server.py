@@ -93,6 +93,11 @@ class Call:
         if self._ends():
             self._library.calls_leave(self._address)
 
+    def reset(self) -> None:
+        """Cuts the call off, whose caller reads nothing, if it has not ended yet."""
+        if self._ends():
+            self._library.calls_reset(self._address)
+
     def happened(self, message: bytes | None) -> None:
         """What `write` or `read` waited for has come."""
         if self._waiting is not None and not self._waiting.done():
@@ -220,6 +225,9 @@ async def _serve(call: Call, handler: Handler, message: bytes) -> None:
         await _handle(call, handler, message)
     except grpc.aio.AbortError:
         pass
+    except asyncio.CancelledError:
+        call.reset()
+        raise
     except Exception:
         log.exception("a handler failed")
         call.end(grpc.StatusCode.INTERNAL, "internal error")

@@ -5,6 +5,8 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from service.catalogue import Models
 from service.loading import Loader
@@ -12,6 +14,7 @@ from service.server import Server
 from service.settings import Settings
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 CRASHED, OVERRAN = 1, 70  # exit statuses: an engine died; the drain outlasted every limit
 WATCHDOG_SECONDS = 3.0  # past every limit of the drain
@@ -49,6 +52,18 @@ class Stop:
         self.status = CRASHED
         self.asked.set()
         self.hurried.set()
+
+
+async def unless(asked: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """What some work comes to; None where we are asked to stop first. Raises what the work raises."""
+    working, asking = asyncio.create_task(work), asyncio.create_task(asked.wait())
+    await asyncio.wait((working, asking), return_when=asyncio.FIRST_COMPLETED)
+    asking.cancel()
+    if working.done():
+        return working.result()
+    working.cancel()
+    await asyncio.wait((working,))
+    return None
 
 
 async def drain(settings: Settings, server: Server, models: Models, loader: Loader, stop: Stop) -> None:

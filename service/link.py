@@ -1,12 +1,14 @@
 """The front's end of the link to one engine process: starting it, messages both ways, and its end."""
 
 import asyncio
+import logging
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import cast
 
 from service.errors import StartError
@@ -23,6 +25,8 @@ from service.messages import (
     frame,
 )
 
+log = logging.getLogger(__name__)
+
 ENGINE_MODULE = "service.engine_process"  # what an engine's process runs
 STOP_SECONDS = 2.0
 REAP_SECONDS = 0.2  # between the end of a process's socket and its own
@@ -37,14 +41,14 @@ class Link(asyncio.Protocol):
         self.lost: Callable[[], None] = lambda: None
         self.moved: Callable[[Ready], None] = lambda _: None  # it has lost its device, and goes on elsewhere
         self.gave_up = ""  # why it is about to end, or did, where that is its device
-        self.cut_off: Callable[[], str] = lambda: ""  # the same, of an end that it could not announce
+        self.died: Callable[[], str] = lambda: ""  # the same, of an end that it did not announce
         self._end = end
         self._frames = Frames(FromEngine)
         self._first: asyncio.Future[Ready | Failed] = asyncio.get_running_loop().create_future()
         self._batches: list[Batch] = []
         self._held = 0  # sequences in those
         self._transport: asyncio.WriteTransport | None = None
-        self._closing = False
+        self._closing = self._announced = False
 
     async def open(self) -> None:
         """Takes the socket over."""
@@ -105,6 +109,7 @@ class Link(asyncio.Protocol):
                 self._answered(message)
 
     def _answered(self, message: Ready | Failed) -> None:
+        self._announced = isinstance(message, Failed)
         if not self._first.done():
             self._first.set_result(message)
         elif isinstance(message, Ready):
@@ -117,7 +122,8 @@ class Link(asyncio.Protocol):
             self._first.set_result(Failed("its process ended before it was ready"))
         if not self._closing:
             self._closing = True
-            self.gave_up = self.gave_up or self.cut_off()
+            if not self._announced:
+                self.gave_up = self.died()
             self.lost()
 
 
@@ -131,7 +137,7 @@ class EngineProcess:
         theirs.close()
         ours.setblocking(False)
         self.link = Link(ours)
-        self.link.cut_off = self._cut_off
+        self.link.died = self._died
         self._start = start
 
     async def open(self) -> Ready:
@@ -149,9 +155,12 @@ class EngineProcess:
             self._process.kill()
             self._process.wait()
 
-    def _cut_off(self) -> str:
-        """Whether the watchdog's last resort ended the process: a device that hangs with the interpreter."""
+    def _died(self) -> str:
+        """Logs an end out of the blue. Returns why, where it was the watchdog's last resort, a signal."""
+        status = None
         with suppress(subprocess.TimeoutExpired):
-            if self._process.wait(REAP_SECONDS) == -signal.SIGALRM:
-                return "the device hangs"
-        return ""
+            status = self._process.wait(REAP_SECONDS)
+        folder = Path(self._start.folder)
+        model = f"{folder.parent.name}/{folder.name}"
+        log.error("an engine died", extra={"model": model, "pid": self._process.pid, "status": status})
+        return "the device hangs" if status == -signal.SIGALRM else ""

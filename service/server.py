@@ -58,12 +58,17 @@ class _Malformed:
     """Stands for a message that could not be parsed."""
 
 
+class _NotReadError(Exception):
+    """The time of a stream is long over, and its caller has not read what it was sent."""
+
+
 class Server:
     """One gRPC port: `start`, `say_not_serving`, `refuse`, `stop`. `empty` is set while no call is inside."""
 
     def __init__(self, servicer: Servicer, metrics: Metrics, settings: Settings) -> None:
         self._metrics = metrics
         self._address = settings.listen
+        self._longest = settings.max_request_seconds + CUT_OFF_SECONDS
         self._inside = 0
         self._refusing = self._parking = False
         self._leaving = asyncio.Event()
@@ -147,10 +152,16 @@ class Server:
         figures = MethodMetrics(self._metrics, "server_stream", SERVICE, name)
 
         async def answer(message: Any, context: Context) -> None:
-            async with aclosing(replies(message, context.time_remaining())) as responses:
-                async for response in responses:
-                    await context.write(response)
-                    figures.sent.inc()
+            try:
+                async with (
+                    asyncio.timeout(self._longest),
+                    aclosing(replies(message, context.time_remaining())) as responses,
+                ):
+                    async for response in responses:
+                        await context.write(response)
+                        figures.sent.inc()
+            except TimeoutError as error:
+                raise _NotReadError from error
 
         return grpc.unary_stream_rpc_method_handler(
             self._guarded(answer, figures), _parser(request), _serialise
@@ -178,6 +189,9 @@ class Server:
             except ServiceError as error:
                 code = self._refused(error)
                 await abort(context, error)
+            except _NotReadError as error:
+                code = "DeadlineExceeded"
+                raise asyncio.CancelledError from error  # no status would arrive
             except asyncio.CancelledError:
                 if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                     left = context.time_remaining()

@@ -379,6 +379,12 @@ void calls_finish(Call *call, const uint8_t *bytes, int64_t count, int32_t code,
 /* Ends a call that is gone: nobody is there to hear a status. */
 void calls_leave(Call *call) { release(call); }
 
+/* Ends a call whose caller reads nothing: a status would never leave. */
+void calls_reset(Call *call) {
+  grpc_call_cancel_with_status(call->core, GRPC_STATUS_DEADLINE_EXCEEDED, "nobody reads the answer", NULL);
+  release(call);
+}
+
 /* Ends whatever still runs, as cancelled. */
 void calls_cancel(Server *server) { grpc_server_cancel_all_calls(server->core); }
 

@@ -117,6 +117,8 @@ async def test_an_engine_that_is_killed_ends_the_server_and_every_caller_hears_o
     refused = await crowd(server, pids[0], signal.SIGKILL)
     assert "INTERNAL" in refused and refused <= {"INTERNAL", "UNAVAILABLE"}
     assert server.exit_status() == 1
+    died = server.logged("an engine died")
+    assert (died["model"], died["pid"], died["status"]) == ("tiny/1", pids[0], -signal.SIGKILL)
     await all_ended(pids)
 
 
@@ -147,3 +149,16 @@ async def test_what_cannot_start_leaves_no_process_behind(serve, options, bundle
     assert server.exit_status() == 2
     (line,) = server.lines
     assert line.startswith("service: model tiny/1: ")
+
+
+async def test_a_server_that_is_told_to_stop_while_it_loads_stops(serve):
+    """It is process 1 in its container, where a signal that nobody takes is lost."""
+    server = serve()
+    async with asyncio.timeout(30):
+        while not (pids := engines(server)):  # noqa: ASYNC110 (other processes tell nobody)
+            await asyncio.sleep(0.01)
+    os.kill(pids[0], signal.SIGSTOP)  # so that it never gets ready
+    server.terminate()
+    assert server.exit_status() == 0
+    assert server.logged("stopped before it was ready")
+    await all_ended(pids)

@@ -270,6 +270,35 @@ async def test_the_servers_own_longest_time_ends_a_call_without_deadline(start):
     assert (await call).code() is Code.DEADLINE_EXCEEDED
 
 
+async def test_a_stream_that_nobody_reads_ends_in_time_as_well(start, front, monkeypatch):
+    """Its writer is held up, where no deadline of a sequence reaches him."""
+
+    async def flood(*_):
+        while True:
+            yield pb.GenerateStreamResponse(tokens=pb.TokenChunk(text="x" * 100_000))
+
+    monkeypatch.setattr("service.servicer.Servicer.generate_stream", flood)
+    monkeypatch.setattr("service.server.CUT_OFF_SECONDS", 0.1)
+    service = await start(max_request_seconds=0.2)
+    call = service.stub.GenerateStream(pb.GenerateStreamRequest(input="abc"))
+    await call.read()
+    ended = {
+        "grpc_type": "server_stream",
+        "grpc_service": SERVICE,
+        "grpc_method": "GenerateStream",
+        "grpc_code": "DeadlineExceeded",
+    }
+    await until(lambda: service.registry.get_sample_value("grpc_server_handled_total", ended))
+    if front == "aio":  # cannot cut off who reads nothing: his call lasts as long as his connection
+        call.cancel()
+        return
+    with pytest.raises(grpc.aio.AioRpcError) as cut_off:
+        async with asyncio.timeout(5):
+            while await call.read():
+                pass
+    assert cut_off.value.code() in (Code.CANCELLED, Code.DEADLINE_EXCEEDED)
+
+
 async def test_no_more_inputs_are_allowed_than_may_come_in(start):
     service = await start(CountdownEngine(rows=4), max_rows=4, max_waiting=3)
     assert len((await service.ask(*"bcdbcdb")).results) == 7
