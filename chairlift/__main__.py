@@ -50,15 +50,15 @@ async def run(options: argparse.Namespace) -> int:
             printing.print_models(await client.models(timeout_seconds=options.timeout), options.json)
             return ALL_ANSWERED
         with ExitStack() as stack:
-            groups, advance = _source(options, stack)
+            groups, advance = await _source(client, options, stack)
             if options.stream:
                 return await _stream(client, groups, advance, options)
             call = _score(client, options) if options.score else _generate(client, options)
             return await _in_bulk(call, groups, advance, options)
 
 
-def _source(
-    options: argparse.Namespace, stack: ExitStack
+async def _source(
+    client: AsyncClient, options: argparse.Namespace, stack: ExitStack
 ) -> tuple[AsyncIterator[list[str]], Callable[[int], None]]:
     """The inputs in groups, and what to call after each answer."""
     if options.file:
@@ -66,11 +66,19 @@ def _source(
     elif options.words == ["-"]:
         descriptor = sys.stdin.fileno()
     else:
-        return source.words(options.words), _show_nothing
+        size = await _call_size(client, options) if len(options.words) > 1 else 1
+        return source.words(options.words, size), _show_nothing
     advance: Callable[[int], None] = _show_nothing
     if sys.stderr.isatty() and not sys.stdout.isatty():  # on one screen, the answers themselves show progress
         advance = stack.enter_context(printing.progress(source.count(options.file) if options.file else None))
-    return source.lines(descriptor), advance
+    return source.lines(descriptor, await _call_size(client, options)), advance
+
+
+async def _call_size(client: AsyncClient, options: argparse.Namespace) -> int:
+    """Inputs a call: what the server allows, if that is fewer than ours."""
+    asked = {"version": options.version, "timeout_seconds": options.timeout}
+    allowed = (await client.model(options.model, **asked)).limits.max_inputs
+    return min(source.CALL_SIZE, max(1, allowed))
 
 
 def _show_nothing(answered: int) -> None:

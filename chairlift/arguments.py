@@ -9,10 +9,10 @@ from typing import cast
 
 from chairlift import decoding
 from chairlift.decoding import Decoding
+from chairlift.errors import MAX_TIMEOUT_SECONDS
 
 MAX_COUNT = 2**31 - 1
 MAX_SEED = 2**64 - 1
-MAX_TIMEOUT_SECONDS = 86_400
 MAX_PRIORITY = 10
 MAX_PORT = 65_535
 
@@ -35,8 +35,11 @@ def parse(arguments: list[str], server: str) -> argparse.Namespace:
     if not 0 < options.timeout <= MAX_TIMEOUT_SECONDS:
         parser.error(f"--timeout: more than 0 and at most {MAX_TIMEOUT_SECONDS} seconds are wanted")
     options.decoding = _decoding(options, parser)
-    asks = options.decoding, options.score, options.stream, options.confidence, options.model, options.version
-    if options.list and any(asks):
+    asked = (
+        *(options.decoding, options.score, options.stream, options.confidence),
+        *(options.model, options.version, options.priority),
+    )
+    if options.list and any(asked):
         parser.error("--list shows every model; of the other options it takes --json, --server and --timeout")
     if options.score and (options.decoding or options.stream):
         parser.error("--score takes no options of decoding: its targets leave nothing to decide")

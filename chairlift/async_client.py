@@ -12,7 +12,7 @@ from chairlift import description_wire, wire
 from chairlift.connection import CHANNEL_OPTIONS, DEFAULT_SERVER
 from chairlift.decoding import Decoding
 from chairlift.description import Model
-from chairlift.errors import InvalidRequest, translated
+from chairlift.errors import InvalidRequest, calling
 from chairlift.results import Generation, InputError, TargetScore, TokenChunk
 from chairlift.v1 import seq2seq_pb2 as pb
 from chairlift.v1.seq2seq_pb2_grpc import Seq2SeqServiceStub
@@ -58,7 +58,7 @@ class AsyncClient:
         """As `Client.generate`."""
         try:
             request = wire.generate_request(inputs, wire.selector(model, version), priority, options)
-            with translated():
+            with calling(timeout_seconds):
                 response: pb.GenerateResponse = await self._stub.Generate(request, timeout=timeout_seconds)
         except InvalidRequest as error:
             return [wire.lone_input_error(inputs, error)]
@@ -77,7 +77,7 @@ class AsyncClient:
         """As `Client.stream`. Inside `contextlib.aclosing`, leaving the loop early hangs up at once."""
         request = wire.stream_request(text, wire.selector(model, version), priority, options)
         reader = wire.StreamReader()
-        with translated():
+        with calling(timeout_seconds):
             call = self._stub.GenerateStream(request, timeout=timeout_seconds)
             try:
                 async for message in call:
@@ -99,7 +99,7 @@ class AsyncClient:
         """As `Client.score`."""
         try:
             request = wire.score_request(inputs, targets, wire.selector(model, version), priority)
-            with translated():
+            with calling(timeout_seconds):
                 response: pb.ScoreResponse = await self._stub.Score(request, timeout=timeout_seconds)
         except InvalidRequest as error:
             return [wire.lone_input_error(inputs, error)]
@@ -107,7 +107,7 @@ class AsyncClient:
 
     async def models(self, *, timeout_seconds: float = 10.0) -> list[Model]:
         """As `Client.models`."""
-        with translated():
+        with calling(timeout_seconds):
             response: pb.ListModelsResponse = await self._stub.ListModels(
                 pb.ListModelsRequest(), timeout=timeout_seconds
             )
@@ -116,6 +116,6 @@ class AsyncClient:
     async def model(self, name: str = "", version: int = 0, *, timeout_seconds: float = 10.0) -> Model:
         """As `Client.model`."""
         request = pb.GetModelRequest(model=wire.selector(name, version))
-        with translated():
+        with calling(timeout_seconds):
             response: pb.GetModelResponse = await self._stub.GetModel(request, timeout=timeout_seconds)
         return description_wire.model(response.model)

@@ -12,7 +12,7 @@ from chairlift import description_wire, wire
 from chairlift.connection import CHANNEL_OPTIONS, DEFAULT_SERVER
 from chairlift.decoding import Decoding
 from chairlift.description import Model
-from chairlift.errors import InvalidRequest, translated
+from chairlift.errors import InvalidRequest, calling
 from chairlift.results import Generation, InputError, TargetScore, TokenChunk
 from chairlift.v1 import seq2seq_pb2 as pb
 from chairlift.v1.seq2seq_pb2_grpc import Seq2SeqServiceStub
@@ -66,7 +66,7 @@ class Client:
         """
         try:
             request = wire.generate_request(inputs, wire.selector(model, version), priority, options)
-            with translated():
+            with calling(timeout_seconds):
                 response: pb.GenerateResponse = self._stub.Generate(request, timeout=timeout_seconds)
         except InvalidRequest as error:
             return [wire.lone_input_error(inputs, error)]
@@ -89,7 +89,7 @@ class Client:
         """
         request = wire.stream_request(text, wire.selector(model, version), priority, options)
         reader = wire.StreamReader()
-        with translated():
+        with calling(timeout_seconds):
             call = self._stub.GenerateStream(request, timeout=timeout_seconds)
             try:
                 for message in call:
@@ -114,7 +114,7 @@ class Client:
         """
         try:
             request = wire.score_request(inputs, targets, wire.selector(model, version), priority)
-            with translated():
+            with calling(timeout_seconds):
                 response: pb.ScoreResponse = self._stub.Score(request, timeout=timeout_seconds)
         except InvalidRequest as error:
             return [wire.lone_input_error(inputs, error)]
@@ -122,7 +122,7 @@ class Client:
 
     def models(self, *, timeout_seconds: float = 10.0) -> list[Model]:
         """Every model version that the server knows, by name and version, without vocabularies."""
-        with translated():
+        with calling(timeout_seconds):
             response: pb.ListModelsResponse = self._stub.ListModels(
                 pb.ListModelsRequest(), timeout=timeout_seconds
             )
@@ -131,6 +131,6 @@ class Client:
     def model(self, name: str = "", version: int = 0, *, timeout_seconds: float = 10.0) -> Model:
         """One model version with its vocabularies. Raises `ModelNotFound` where there is none."""
         request = pb.GetModelRequest(model=wire.selector(name, version))
-        with translated():
+        with calling(timeout_seconds):
             response: pb.GetModelResponse = self._stub.GetModel(request, timeout=timeout_seconds)
         return description_wire.model(response.model)

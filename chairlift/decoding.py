@@ -10,6 +10,7 @@ from chairlift.v1 import seq2seq_pb2 as pb
 SAMPLING = ("seed", "temperature", "top_k", "top_p")
 NOT_ZERO = ("temperature", "top_p")  # on the wire, 0 is the default, which is 1
 NOT_EMPTY = ("lexicon", "allowed_tokens")  # on the wire, none is any
+MANY = ("lexicon", "allowed_tokens", "banned_tokens")
 
 
 class Decoding(TypedDict, total=False):
@@ -71,6 +72,9 @@ def message(options: Decoding) -> pb.DecodingOptions:
     """
     if unknown := options.keys() - Decoding.__annotations__.keys():
         raise TypeError(f"no such option: {', '.join(sorted(unknown))}")
+    for name in MANY:
+        if isinstance(options.get(name), str):
+            raise TypeError(f"{name}: one text; a list of texts is wanted")
     for name in NOT_EMPTY:
         if name in options and not options[name]:  # type: ignore[literal-required]
             raise ValueError(f"{name}: empty, so that nothing may come; leave it out where anything may")

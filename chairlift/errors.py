@@ -12,6 +12,8 @@ from google.rpc.error_details_pb2 import BadRequest, RetryInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+MAX_TIMEOUT_SECONDS = 86_400
+
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
@@ -79,12 +81,21 @@ CLASSES: dict[grpc.StatusCode, type[ChairliftError]] = {
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turns gRPC's error into ours. Works around `await` too."""
+def calling(timeout_seconds: float) -> Iterator[None]:
+    """Around one call, and its `await` too: turns gRPC's errors into ours.
+
+    Raises ValueError for a time that is none, and on a client that is closed.
+    """
+    if not 0 < timeout_seconds <= MAX_TIMEOUT_SECONDS:  # nor is what is not a number
+        raise ValueError(
+            f"timeout_seconds: {timeout_seconds}; more than 0 and at most {MAX_TIMEOUT_SECONDS} are allowed"
+        )
     try:
         yield
     except grpc.RpcError as error:
         raise from_rpc_error(error) from error
+    except grpc.aio.UsageError as error:
+        raise ValueError("the client is closed") from error
 
 
 def from_rpc_error(error: grpc.RpcError) -> ChairliftError:

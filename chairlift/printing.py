@@ -213,7 +213,7 @@ def _hypothesis(hypothesis: Hypothesis) -> dict[str, Any]:
 
 
 def _score(text: str, answer: TargetScore) -> dict[str, Any]:
-    source, _, target = text.partition("\t")
+    source, target = text.split("\t")[:2]
     return {"input": source, "target": target, **dataclasses.asdict(answer)}
 
 

@@ -39,7 +39,7 @@ class AnswerSource(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ModelReference:
-    """The model version that answered. The same digest and request give the same answer."""
+    """The model version that answered. `digest`: of what it learnt, and of its lexicon."""
 
     name: str
     version: int

@@ -18,12 +18,12 @@ class LineTooLong(Exception):
     """The source is no text with one input a line."""
 
 
-async def words(inputs: Sequence[str]) -> AsyncIterator[list[str]]:
-    """The inputs in groups of at most CALL_SIZE, and of CALL_CHARACTERS but for a long one alone."""
+async def words(inputs: Sequence[str], size: int = CALL_SIZE) -> AsyncIterator[list[str]]:
+    """The inputs in groups of at most `size`, and of CALL_CHARACTERS but for a long one alone."""
     group: list[str] = []
     characters = 0
     for text in inputs:
-        if group and (len(group) == CALL_SIZE or characters + len(text) > CALL_CHARACTERS):
+        if group and (len(group) == size or characters + len(text) > CALL_CHARACTERS):
             yield group
             group, characters = [], 0
         group.append(text)
@@ -32,8 +32,8 @@ async def words(inputs: Sequence[str]) -> AsyncIterator[list[str]]:
         yield group
 
 
-async def lines(descriptor: int) -> AsyncIterator[list[str]]:
-    """The lines of a file or pipe in groups of at most CALL_SIZE, each group as soon as its lines are there.
+async def lines(descriptor: int, size: int = CALL_SIZE) -> AsyncIterator[list[str]]:
+    """The lines of a file or pipe in groups of at most `size`, each group as soon as its lines are there.
 
     Blank lines are left out, and line endings and a byte order mark cut off. Bytes that are not UTF-8 become
     lone surrogates. Holds one block and one line at most; raises LineTooLong rather than hold a line without
@@ -47,9 +47,9 @@ async def lines(descriptor: int) -> AsyncIterator[list[str]]:
         *complete, rest = rest.split(b"\n")
         if len(rest) > MAX_LINE_SIZE:
             raise LineTooLong(f"a line of more than {MAX_LINE_SIZE} bytes; one input a line is wanted")
-        async for group in words(_texts(complete)):
+        async for group in words(_texts(complete), size):
             yield group
-    async for group in words(_texts([rest])):
+    async for group in words(_texts([rest]), size):
         yield group
 
 

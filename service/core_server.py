@@ -16,6 +16,7 @@ from ctypes import byref, c_char_p, c_int32, c_void_p
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from service.calls import Kind, Metadata, events, pairs, text
 from service.pollers import POLLER_NICENESS
@@ -134,11 +135,6 @@ class CoreServer:
         self._server = self._wake = 0
         self._bytes = c_void_p()
 
-    @property
-    def inside(self) -> int:
-        """Calls whose handlers run."""
-        return len(self._tasks)
-
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """As grpc.aio; whoever calls this also calls `add_registered_method_handlers`, which is enough."""
 
@@ -205,21 +201,21 @@ class CoreServer:
                     call.happened(message)
 
     def _arrived(self, address: int, deadline: float, method: int, message: bytes | None) -> None:
-        if method < 0 or message is None:
-            call = Call(self._library, self._calls, address, deadline)
-            if method < 0:
-                call.end(grpc.StatusCode.UNIMPLEMENTED, "no such method")
-            else:
-                call.end(grpc.StatusCode.INVALID_ARGUMENT, "no message")
+        handler = self._handlers[method] if method >= 0 else None
+        serialise = (handler and handler.response_serializer) or bytes
+        call = Call(self._library, self._calls, address, deadline, serialise)
+        if handler is None:
+            call.end(grpc.StatusCode.UNIMPLEMENTED, "no such method")
             return
-        handler = self._handlers[method]
-        call = Call(self._library, self._calls, address, deadline, handler.response_serializer or bytes)
+        if message is None and not handler.stream_stream:
+            call.end(grpc.StatusCode.INVALID_ARGUMENT, "no message")
+            return
         task = asyncio.get_running_loop().create_task(_serve(call, handler, message))
         self._tasks[call] = task
         task.add_done_callback(lambda _: self._tasks.pop(call))
 
 
-async def _serve(call: Call, handler: Handler, message: bytes) -> None:
+async def _serve(call: Call, handler: Handler, message: bytes | None) -> None:
     """One call, from its first message to its status."""
     try:
         await _handle(call, handler, message)
@@ -228,6 +224,8 @@ async def _serve(call: Call, handler: Handler, message: bytes) -> None:
     except asyncio.CancelledError:
         call.reset()
         raise
+    except DecodeError:
+        call.end(grpc.StatusCode.INVALID_ARGUMENT, "not a message of this method")
     except Exception:
         log.exception("a handler failed")
         call.end(grpc.StatusCode.INTERNAL, "internal error")
@@ -235,16 +233,17 @@ async def _serve(call: Call, handler: Handler, message: bytes) -> None:
         call.end(grpc.StatusCode.CANCELLED)  # unless it has ended
 
 
-async def _handle(call: Call, handler: Handler, message: bytes) -> None:
+async def _handle(call: Call, handler: Handler, message: bytes | None) -> None:
     """Runs a handler of any kind, but for streams that are answered once: we have none."""
     parse = handler.request_deserializer or bytes
-    if handler.unary_unary:
-        call.answer(await handler.unary_unary(parse(message), call))
-        return
-    if handler.unary_stream:
-        responses = handler.unary_stream(parse(message), call)
-    else:
+    if handler.stream_stream:
         responses = handler.stream_stream(_messages(call, parse, message), call)
+    else:
+        assert message is not None
+        if handler.unary_unary:
+            call.answer(await handler.unary_unary(parse(message), call))
+            return
+        responses = handler.unary_stream(parse(message), call)
     if hasattr(responses, "__aiter__"):
         async for response in responses:
             await call.write(response)
@@ -253,9 +252,8 @@ async def _handle(call: Call, handler: Handler, message: bytes) -> None:
     call.end(grpc.StatusCode.OK)
 
 
-async def _messages(call: Call, parse: Any, first: bytes) -> AsyncIterator[Any]:
-    """What the caller sends, message by message."""
-    message: bytes | None = first
+async def _messages(call: Call, parse: Any, message: bytes | None) -> AsyncIterator[Any]:
+    """What the caller sends, message by message, from this one on; None: he sends none."""
     while message is not None:
         yield parse(message)
         message = await call.read()

@@ -25,7 +25,9 @@ class InvalidRequest(ServiceError):
     """The caller's fault: some fields are wrong. Never worth a retry."""
 
     def __init__(self, *violations: Violation) -> None:
-        super().__init__("; ".join(f"{violation.field}: {violation.reason}" for violation in violations))
+        super().__init__(
+            "; ".join(f"{one.field}: {one.reason}" if one.field else one.reason for one in violations)
+        )
         self.violations = violations
 
 

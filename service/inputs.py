@@ -10,6 +10,7 @@ from bundle.text import CHARACTERS_PER_TOKEN, START, SourceText, TargetText, con
 from bundle.values import UNKNOWN_ID
 from service.errors import InvalidRequest, Violation
 
+TURN_CHARACTERS = 16_384  # tokenised in a few milliseconds; then others get their turn
 MAX_MARKS = 32  # combining marks in a row: normalising a long run of them takes quadratic time
 
 

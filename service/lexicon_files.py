@@ -101,6 +101,7 @@ class LexiconFiles:
         model = model.with_lexicon(lexicon)
         self._models.replace(model)
         labels = _labels(model)
+        self._metrics.describe(model.manifest.name, model.manifest.version, digest=model.digest)
         self._metrics.lexicon_entries.labels(*labels).set(model.lexicon_entries)
         self._metrics.lexicon_reloaded.labels(*labels).set(1)
         self._metrics.lexicon_reloaded_at.labels(*labels).set_to_current_time()

@@ -151,9 +151,8 @@ class Loader:
         manifest = model.manifest
         labels = (manifest.name, str(manifest.version))
         self._metrics.fallbacks.inc()
-        self._metrics.info.remove(*labels, model.device, model.profile, model.bundle.digest)
         model.dispatcher.device = ready.device
-        self._metrics.info.labels(*labels, ready.device, model.profile, model.bundle.digest).set(1)
+        self._metrics.describe(manifest.name, manifest.version, device=ready.device)
         log.error(
             "fell back to the CPU", extra={"model": f"{labels[0]}/{labels[1]}", "reason": ready.fallback}
         )
@@ -177,5 +176,5 @@ def start_model(
     figures.rows.set(dispatcher.rows)
     figures.ready.set(1)
     metrics.lexicon_entries.labels(manifest.name, str(manifest.version)).set(model.lexicon_entries)
-    metrics.info.labels(manifest.name, manifest.version, device, profile, bundle.digest).set(1)
+    metrics.describe(manifest.name, manifest.version, device=device, profile=profile, digest=model.digest)
     return model

@@ -46,6 +46,7 @@ def new_registry() -> CollectorRegistry:
 
 CALL = ("grpc_type", "grpc_service", "grpc_method")
 MODEL = ("model", "version")
+DESCRIPTION = ("device", "profile", "digest")
 
 
 class Metrics:
@@ -73,11 +74,10 @@ class Metrics:
 
         self.rejected = counter("chairlift_rejected", "Calls refused at the door.", ("reason",))
         self.draining = gauge("chairlift_draining", "1 while the server drains.")
-        self.fallbacks = counter("chairlift_device_fallback", "Models on the CPU because CUDA did not work.")
+        self.fallbacks = counter("chairlift_device_fallback", "Engines on the CPU because CUDA did not work.")
 
-        self.info = gauge(
-            "chairlift_model_info", "1 for each model.", (*MODEL, "device", "profile", "digest")
-        )
+        self._described: dict[tuple[str, str], dict[str, str]] = {}  # a model's labels in `info`
+        self.info = gauge("chairlift_model_info", "1 for each model.", (*MODEL, *DESCRIPTION))
         self.ready = gauge("chairlift_model_ready", "1 once the golden cases passed.", MODEL)
         self.waiting = gauge(
             "chairlift_sequences_waiting",
@@ -133,6 +133,15 @@ class Metrics:
             "When a lexicon's file was last taken.",
             MODEL,
         )
+
+    def describe(self, name: str, version: int, **known: str) -> None:
+        """Says what a model is now: its device, profile and digest, or what has changed of those."""
+        labels = name, str(version)
+        before = self._described.get(labels)
+        if before:
+            self.info.remove(*labels, *before.values())
+        now = self._described[labels] = {**dict.fromkeys(DESCRIPTION, ""), **(before or {}), **known}
+        self.info.labels(*labels, *now.values()).set(1)
 
     def serve(self, address: str) -> str:
         """Answers /metrics over HTTP on a thread of its own; returns the real address. Raises StartError."""

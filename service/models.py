@@ -25,7 +25,7 @@ from service.errors import (
     Violation,
 )
 from service.hypothesis import Outcome
-from service.inputs import source_ids
+from service.inputs import TURN_CHARACTERS, source_ids
 from service.lexicon import asks_for_the_best_alone, digest_with, hypotheses
 from service.options import Options, forced
 from service.results import Answer, Chunk, Result, answer_of, result_of, size_bytes, too_late
@@ -88,7 +88,7 @@ class Model:
         Raises InvalidRequest for an only input that is wrong, and what befalls a call as a whole: Overloaded,
         Draining, and DeadlineExceeded where nothing is whole, nor any part asked for.
         """
-        sources = self._sources(inputs)
+        sources = await self._sources(inputs)
         if self.lexicon is not None and asks_for_the_best_alone(options):
             sources = [self._listed(*pair, options) for pair in zip(inputs, sources, strict=True)]
         return await self._decode([(source, options) for source in sources], Caller(deadline, priority))
@@ -103,7 +103,7 @@ class Model:
         """The probability of one target (ids without <E>) for each input. Raises as `generate`."""
         end_id = self.manifest.vocabulary.end_id
         wanted: list[tuple[Source, Options]] = []
-        for source, target in zip(self._sources(inputs), targets, strict=True):
+        for source, target in zip(await self._sources(inputs), targets, strict=True):
             if isinstance(target, InvalidRequest):
                 wanted.append((target, Options(1)))
             else:
@@ -147,7 +147,7 @@ class Model:
             raise result
         yield result
 
-    def _sources(self, inputs: Sized[str]) -> list[Source]:
+    async def _sources(self, inputs: Sized[str]) -> list[Source]:
         """Ids of each input, or what is wrong with it. Raises InvalidRequest for too many, or an only one."""
         if not 1 <= len(inputs) <= self.max_inputs:
             raise InvalidRequest(
@@ -155,6 +155,7 @@ class Model:
             )
         sources: list[Source] = []
         most = self.manifest.limits.max_source_length
+        turn = 0  # characters so far
         for index, text in enumerate(inputs):
             try:
                 sources.append(source_ids(self.bundle.source, text, most, f"inputs[{index}]"))
@@ -162,6 +163,10 @@ class Model:
                 if len(inputs) == 1:
                     raise
                 sources.append(error)
+            turn += len(text)
+            if turn > TURN_CHARACTERS:
+                turn = 0
+                await asyncio.sleep(0)
         return sources
 
     def _listed(self, text: str, source: Source, options: Options) -> Source:

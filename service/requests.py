@@ -4,13 +4,14 @@ Every count and length has a limit that is checked before any work that grows wi
 the field. What an input must be is said in inputs.py.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import TypeVar
 
 from bundle.text import END, TargetText
 from chairlift.v1 import seq2seq_pb2 as pb
 from service.errors import InvalidRequest, Violation
-from service.inputs import target_ids, token_id
+from service.inputs import TURN_CHARACTERS, target_ids, token_id
 from service.models import Model
 from service.options import Options, Sampling, pack
 
@@ -82,12 +83,13 @@ def priority(value: int) -> int:
     return _within("priority", value, -MAX_PRIORITY, MAX_PRIORITY)
 
 
-def targets(request: pb.ScoreRequest, model: Model) -> list[tuple[int, ...] | InvalidRequest]:
+async def targets(request: pb.ScoreRequest, model: Model) -> list[tuple[int, ...] | InvalidRequest]:
     """The ids of each target, or what is wrong with it. Raises InvalidRequest where none could be scored."""
     if len(request.targets) != len(request.inputs):
         reason = f"{len(request.targets)} targets; as many as inputs ({len(request.inputs)}) are allowed"
         raise InvalidRequest(Violation("targets", reason))
     most = model.manifest.limits.max_target_length
+    turn = 0  # characters so far
     found: list[tuple[int, ...] | InvalidRequest] = []
     for index, text in enumerate(request.targets[: model.max_inputs]):
         try:
@@ -96,6 +98,10 @@ def targets(request: pb.ScoreRequest, model: Model) -> list[tuple[int, ...] | In
             if len(request.targets) == 1:
                 raise
             found.append(error)
+        turn += len(text)
+        if turn > TURN_CHARACTERS:
+            turn = 0
+            await asyncio.sleep(0)
     return found
 
 

@@ -26,7 +26,9 @@ class Servicer:
         """Answers for many inputs, in their order."""
         model = self._models.select(request.model.name, request.model.version)
         options, priority = requests.options(request.options, model), requests.priority(request.priority)
-        requests.refuse_floods(options, request.options.log_probabilities, len(request.inputs), model)
+        requests.refuse_floods(
+            options, request.options.log_probabilities, min(len(request.inputs), model.max_inputs), model
+        )
         deadline = self._deadline(_time_for(options, seconds))
         answers = await model.generate(request.inputs, options, deadline, priority)
         return wire.response(model, answers, request.options)
@@ -46,7 +48,7 @@ class Servicer:
     async def score(self, request: pb.ScoreRequest, seconds: float | None) -> pb.ScoreResponse:
         """How probable each target is, given its input."""
         model = self._models.select(request.model.name, request.model.version)
-        targets, priority = requests.targets(request, model), requests.priority(request.priority)
+        targets, priority = await requests.targets(request, model), requests.priority(request.priority)
         deadline = self._deadline(seconds)
         answers = await model.score(request.inputs, targets, deadline, priority)
         results = [wire.score_result(answer) for answer in answers]

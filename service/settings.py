@@ -128,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Settings()
     parser = argparse.ArgumentParser(
         prog="python -m service",
+        allow_abbrev=False,
         description="Serves the bundles of a model repository over gRPC. Each flag is also a variable: "
         "--max-rows is CHAIRLIFT_MAX_ROWS.",
     )

@@ -26,8 +26,10 @@ if _version_not_supported:
 
 
 class Seq2SeqServiceStub:
-    """Sequence-to-sequence generation. Calls are idempotent: the same request to the same model digest
-    always gets the same answer, whatever else the server is doing; what partial_on_deadline cuts off aside.
+    """Sequence-to-sequence generation. Calls are idempotent: from one server, the same request to the same model
+    digest always gets the same answer, whatever else it is doing; what partial_on_deadline cuts off aside.
+    Servers that compute with the same profile, kernels and kind of processor give each other's answers; others
+    differ in the last digits of scores, and so, where two tokens are nearly as good, in the answer.
     """
 
     def __init__(self, channel):
@@ -64,8 +66,10 @@ class Seq2SeqServiceStub:
 
 
 class Seq2SeqServiceServicer:
-    """Sequence-to-sequence generation. Calls are idempotent: the same request to the same model digest
-    always gets the same answer, whatever else the server is doing; what partial_on_deadline cuts off aside.
+    """Sequence-to-sequence generation. Calls are idempotent: from one server, the same request to the same model
+    digest always gets the same answer, whatever else it is doing; what partial_on_deadline cuts off aside.
+    Servers that compute with the same profile, kernels and kind of processor give each other's answers; others
+    differ in the last digits of scores, and so, where two tokens are nearly as good, in the answer.
     """
 
     def Generate(self, request, context):
@@ -142,8 +146,10 @@ def add_Seq2SeqServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class Seq2SeqService:
-    """Sequence-to-sequence generation. Calls are idempotent: the same request to the same model digest
-    always gets the same answer, whatever else the server is doing; what partial_on_deadline cuts off aside.
+    """Sequence-to-sequence generation. Calls are idempotent: from one server, the same request to the same model
+    digest always gets the same answer, whatever else it is doing; what partial_on_deadline cuts off aside.
+    Servers that compute with the same profile, kernels and kind of processor give each other's answers; others
+    differ in the last digits of scores, and so, where two tokens are nearly as good, in the answer.
     """
 
     @staticmethod

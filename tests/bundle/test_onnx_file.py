@@ -181,7 +181,7 @@ MALFORMED = {
     "empty": (b"", "the model has no graph"),
     "two graphs": (SOUND + SOUND, "model: graph is given twice"),
     "unknown field": (SOUND + wrap(99, b""), "model: field 99 is unknown"),
-    "graph as a number": (SOUND + b"\x38\x01", "model: graph has the wrong wire type"),
+    "graph as a number": (SOUND + b"\x38\x01", "model: graph is given twice"),
     "opset as a number": (SOUND + b"\x40\x01", "model: opset_import has the wrong wire type"),
     "field 0": (SOUND + b"\x02\x00", "there is no field 0"),
     "group": (SOUND + b"\x0b\x0c", "wire type 3"),

@@ -28,6 +28,7 @@ class Backwards(rpc.Seq2SeqServiceServicer):
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
+        self.max_inputs = 1024
         self.request: Message | None = None  # the last one
         self.open_calls = 0
         self.most_open_calls = 0
@@ -97,6 +98,7 @@ class Backwards(rpc.Seq2SeqServiceServicer):
         if request.model.name not in ("", "backwards"):
             await fail(context, "NOT_FOUND", f"no model {request.model.name}")
         described = model()
+        described.limits.max_inputs = self.max_inputs
         described.source_tokens.extend(["<pad>", "<unk>"])
         return pb.GetModelResponse(model=described)
 

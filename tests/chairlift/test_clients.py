@@ -210,3 +210,23 @@ def test_results_are_frozen(client):
     [answer] = client.generate("snow")
     with pytest.raises(AttributeError):
         answer.source_length = 2
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), 1e12])
+def test_a_time_that_is_none_is_refused(client, server, seconds):
+    for call in (client.generate, lambda text, **options: list(client.stream(text, **options))):
+        with pytest.raises(ValueError, match=r"timeout_seconds: .*; more than 0 and at most 86400"):
+            call("snow", timeout_seconds=seconds)
+    assert not server.servicer.calls
+
+
+async def test_a_client_that_is_closed_asks_nobody(server):
+    with Client(server.address) as blocking:
+        pass
+    async with AsyncClient(server.address) as client:
+        pass
+    with pytest.raises(ValueError, match="closed"):
+        blocking.generate("snow")
+    with pytest.raises(ValueError, match="closed"):
+        await client.generate("snow")
+    assert not server.servicer.calls

@@ -50,6 +50,13 @@ def test_bad_inputs_are_reported_and_the_rest_is_printed(server):
     assert errors == "chairlift: 'BAD': bad\nchairlift: '\\udcff': not UTF-8 text\n"
 
 
+def test_no_call_has_more_inputs_than_the_server_allows(server):
+    server.servicer.max_inputs = 3
+    words = [f"w{number}" for number in range(8)]
+    assert run(server.address, "-", feed="".join(f"{word}\n" for word in words).encode())[0] == 0
+    assert [word for word in words if server.servicer.calls[word]] == ["w0", "w3", "w6"]  # each call's first
+
+
 def test_only_word_that_is_bad(server):
     assert run(server.address, "BAD") == (1, "", "chairlift: 'BAD': bad\n")
 
@@ -117,7 +124,7 @@ def test_scores_of_what_it_printed(server):
         "chairlift: 'none': no tab and target after the input",
         "chairlift: 'x\\tBAD': bad",
     ]
-    score = json.loads(run(server.address, "--score", "--json", "ab\tb a")[1])
+    score = json.loads(run(server.address, "--score", "--json", "ab\tb a\tignored")[1])
     assert (score["input"], score["target"], score["score"]) == ("ab", "b a", -1.5)
 
 
@@ -145,6 +152,7 @@ def test_server_that_cannot_be_reached():
         ["--list", "snow"],
         ["--list", "--model", "backwards"],
         ["--list", "--beam", "5"],
+        ["--list", "--priority", "3"],
         ["--file", "x", "snow"],
         ["--timeout", "0", "snow"],
         ["--version", "-1", "snow"],

@@ -69,6 +69,13 @@ def test_option_that_there_is_not(client, server):
     assert not server.servicer.calls
 
 
+@pytest.mark.parametrize("name", ["lexicon", "allowed_tokens", "banned_tokens"])
+def test_one_text_is_no_list_of_its_letters(client, server, name):
+    with pytest.raises(TypeError, match=f"{name}: one text; a list of texts is wanted"):
+        client.generate("snow", **{name: "won"})
+    assert not server.servicer.calls
+
+
 def test_hypotheses_come_with_what_was_asked_for(client):
     [answer] = client.generate("snow", n_best=2, alternatives=1, log_probabilities=True)
     best, second = answer.hypotheses

@@ -93,8 +93,8 @@ def test_version_is_never_overwritten(
     [
         ("--name", "A/b", "'A/b': a to z"),
         ("--name", "x" * 65, "64 at most"),
-        ("--version", "0", "from 1 is wanted"),
-        ("--version", "one", "from 1 is wanted"),
+        ("--version", "0", "from 1 to 2147483647 is wanted"),
+        ("--version", "one", "from 1 to 2147483647 is wanted"),
     ],
 )
 def test_a_wrong_name_is_refused_at_once(

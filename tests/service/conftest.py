@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
+from prometheus_client.samples import Sample
 
 from bundle.reader import Bundle, read_bundle
 from chairlift.v1 import seq2seq_pb2 as pb
@@ -151,6 +152,10 @@ class Service:
         own = name.startswith("chairlift_") and not labels.pop("bare", False)
         return self.registry.get_sample_value(name, {**(model if own else {}), **labels}) or 0.0
 
+    def samples(self, name: str) -> list[Sample]:
+        """Every sample of a name, with its labels."""
+        return [s for metric in self.registry.collect() for s in metric.samples if s.name == name]
+
     async def ask(self, *inputs: str, seconds: float = 10, **options: int) -> pb.GenerateResponse:
         """Generate, with the options of decoding as keywords."""
         request = pb.GenerateRequest(inputs=inputs, options=pb.DecodingOptions(**options))
@@ -245,7 +250,8 @@ def check_ledger(service: Service) -> None:
     """Nothing inside, nothing lost: every call that started was handled, exactly once."""
     dispatcher = service.model.dispatcher
     assert not dispatcher.inside and not dispatcher.running and not dispatcher.waiting
-    samples = [sample for metric in service.registry.collect() for sample in metric.samples]
-    started = sum(s.value for s in samples if s.name == "grpc_server_started_total")
-    handled = sum(s.value for s in samples if s.name == "grpc_server_handled_total")
+    started, handled = (
+        sum(sample.value for sample in service.samples(f"grpc_server_{name}_total"))
+        for name in ("started", "handled")
+    )
     assert started == handled

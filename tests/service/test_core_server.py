@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable
 
 import grpc
 import pytest
+from google.protobuf.message import DecodeError
 
 from service import calls
 from service.core_server import Call, CoreServer
-from tests.service.conftest import until
 
 pytestmark = pytest.mark.skipif(calls.load() is None, reason="needs libgrpc-dev, then `make native`")
 
@@ -167,6 +167,38 @@ async def test_what_a_handler_throws_stays_inside(serve, caplog):
     assert "a secret" in caplog.text
 
 
+async def test_what_cannot_be_parsed_is_the_callers_fault(serve):
+    def parse(data: bytes) -> bytes:
+        if data == b"bad":
+            raise DecodeError("a secret")
+        return data
+
+    async def twice(messages, _):
+        async for message in messages:
+            yield message * 2
+
+    channel = await serve(
+        Echo=grpc.unary_unary_rpc_method_handler(echo, request_deserializer=parse),
+        Twice=grpc.stream_stream_rpc_method_handler(twice, request_deserializer=parse),
+    )
+    with pytest.raises(grpc.aio.AioRpcError, match="not a message of this method") as once:
+        await channel.unary_unary("/test.Test/Echo")(b"bad")
+    heard = []
+    with pytest.raises(grpc.aio.AioRpcError, match="not a message of this method") as second:
+        async for message in channel.stream_stream("/test.Test/Twice")(iter([b"good", b"bad"])):
+            heard.append(message)
+    assert once.value.code() is second.value.code() is Code.INVALID_ARGUMENT
+    assert heard == [b"goodgood"]
+
+
+async def test_a_stream_of_nothing_is_answered(serve):
+    async def count(messages, _):
+        yield b"%d" % len([message async for message in messages])
+
+    channel = await serve(Count=grpc.stream_stream_rpc_method_handler(count))
+    assert [message async for message in channel.stream_stream("/test.Test/Count")(iter([]))] == [b"0"]
+
+
 async def test_a_status_has_its_details_and_metadata(serve):
     trailers = (("why", "because"), ("more-bin", b"\x00\xff"))
 
@@ -191,7 +223,10 @@ async def test_an_address_that_is_taken_raises(serve):
 
 
 async def test_the_stop_ends_those_who_do_not_end(caplog):
+    entered = asyncio.Event()
+
     async def wait(_: bytes, __: Call) -> bytes:
+        entered.set()
         return await asyncio.Event().wait()
 
     server = CoreServer(calls.load(), ())
@@ -202,7 +237,7 @@ async def test_the_stop_ends_those_who_do_not_end(caplog):
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = channel.unary_unary("/test.Test/Wait")(b"")
-        await until(lambda: server.inside == 1)
+        await entered.wait()
         async with asyncio.timeout(5):
             await server.stop(0.1)
         assert await code_of(call) in (Code.CANCELLED, Code.UNAVAILABLE)

@@ -59,6 +59,9 @@ async def test_a_change_is_taken_at_the_look_after(service, folder):
     assert await text_of(service) == "T1"
     await files.look()
     assert await text_of(service) == "T2" and service.metric("chairlift_lexicon_entries") == 2
+    digest = (await service.ask("abc")).model.digest
+    assert digest != service.model.bundle.digest
+    assert [s.labels["digest"] for s in service.samples("chairlift_model_info")] == [digest]
     assert service.metric("chairlift_lexicon_last_reload_success_timestamp_seconds") > 0
 
 

@@ -193,20 +193,20 @@ def test_priority():
             requests.priority(value)
 
 
-def targets(*texts: str, inputs: int | None = None) -> list:
+async def targets(*texts: str, inputs: int | None = None) -> list:
     request = pb.ScoreRequest(inputs=["x"] * (len(texts) if inputs is None else inputs), targets=texts)
-    return requests.targets(request, model())
+    return await requests.targets(request, model())
 
 
-def test_targets_and_what_is_wrong_with_one_of_them():
-    first, bad, last = targets("S N", "S X", "OW")
+async def test_targets_and_what_is_wrong_with_one_of_them():
+    first, bad, last = await targets("S N", "S X", "OW")
     assert (first, last) == ((2, 3), (4,))
     assert bad.violations[0].field == "targets[1]"
 
 
-def test_targets_that_cannot_be_scored_at_all():
+async def test_targets_that_cannot_be_scored_at_all():
     with pytest.raises(InvalidRequest, match=r"targets\[0\]"):
-        targets("X")
+        await targets("X")
     with pytest.raises(InvalidRequest, match="1 targets; as many as inputs \\(2\\)"):
-        targets("S", inputs=2)
-    assert targets() == []  # how many inputs there must be is said elsewhere
+        await targets("S", inputs=2)
+    assert await targets() == []  # how many inputs there must be is said elsewhere

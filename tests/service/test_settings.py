@@ -70,5 +70,11 @@ def test_what_is_wrong_is_named(arguments, environment, key):
     assert key in str(refusal.value)
 
 
+def test_a_flag_has_one_name(capsys):
+    with pytest.raises(SystemExit):
+        read_settings(["--max-row", "8"], {})
+    assert "--max-row" in capsys.readouterr().err
+
+
 def test_the_clients_own_variable_is_no_mistake():
     assert read_settings([], {"CHAIRLIFT_SERVER": "localhost:1"}) == Settings()
