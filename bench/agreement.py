@@ -4,7 +4,7 @@ Starts a server of its own with nothing but the bundle, asks it for every word, 
 the tokens with PyTorch's, from the run that the bundle was exported from: greedy ones, or with `--beam N` all
 N hypotheses of a beam, in their order. Exit status 1 where any differ.
 
-The one part of the bench that knows how models are made: it needs torch.
+Knows how models are made, and needs torch for it.
 """
 
 import argparse

@@ -34,7 +34,9 @@ Answers = list[tuple[list[int], list[float]]]
 def compare_words(bundle: Bundle, engine: AnyEngine, words: Sequence[str]) -> dict[str, Any]:
     """Greedy tokens of every word, against the CPU's in float32: how many differ, and by how little."""
     sources = [bundle.source.encode(word) for word in words]
-    usable = [i for i, source in enumerate(sources) if 0 < len(source) <= engine_limit(bundle)]
+    usable = [
+        i for i, source in enumerate(sources) if 0 < len(source) <= bundle.manifest.limits.max_source_length
+    ]
     chosen = [sources[i] for i in usable]
     longest = bundle.manifest.limits.max_target_length
     cpu = decode(Engine(bundle, "fp32", 128), chosen, Options(longest))
@@ -84,11 +86,6 @@ def _difference(one: tuple[list[int], list[float]], other: tuple[list[int], list
     step = next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(one[0]), len(other[0])))
     gap = abs(one[1][step] - other[1][step]) if step < min(len(one[1]), len(other[1])) else None
     return {"cpu": one[0], "device": other[0], "step": step, "score_gap": gap}
-
-
-def engine_limit(bundle: Bundle) -> int:
-    """Longest source."""
-    return bundle.manifest.limits.max_source_length
 
 
 def decode(engine: AnyEngine, sources: Sequence[list[int]], options: Options) -> Answers:
@@ -154,7 +151,7 @@ def _rate(
         steps += len(scheduler.news.step_rows)
         scheduler.news = News()
         now = time.perf_counter()
-    used = {"continuous": stepped, "whole": tokens}["whole" if kind is WholeBatches else "continuous"]
+    used = tokens if kind is WholeBatches else stepped
     return [
         ("tokens_s", tokens / (now - began)),
         ("rows_in_use", used / (steps * engine.rows)),  # of all rows, those that made a token for somebody

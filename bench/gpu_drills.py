@@ -17,12 +17,12 @@ from pathlib import Path
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from bench.bench import PLACES
 from bench.servers import Server, running, total
 from bench.words import choose
 from chairlift.v1 import seq2seq_pb2 as pb
 from chairlift.v1 import seq2seq_pb2_grpc
 
-PLACES = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--lame-duck-seconds", "0")
 CALLS, WORDS = 60, 32
 CALL_SECONDS = 30.0
 REFUSE_SECONDS = 40.0

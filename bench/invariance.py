@@ -6,7 +6,7 @@ rows that hold what the last rider left; with attention, in memory as wide as th
 Tokens, alignments and the whole distribution of every step must be, bit for bit, what the same source gets
 alone. Exit status 1 where they are not (on a GPU: where the tokens are not).
 
-The one part of the bench that is not a client: it drives the service's engine, without a server.
+No client: it drives the service's engine, without a server.
 """
 
 import argparse

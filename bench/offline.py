@@ -22,6 +22,7 @@ from bench.plain_loop import PlainLoop
 from bench.products import product_graph, shapes
 from bench.words import choose
 from bundle.reader import Bundle, read_bundle
+from service.messages import News
 from service.opening import AnyEngine, open_engine
 from service.options import Options
 from service.scheduler import Scheduler
@@ -79,7 +80,7 @@ def words_s(engine: AnyEngine, sources: Sequence[Sequence[int]], bundle: Bundle,
             scheduler.submit([Decoded(next(numbers), list(next(endless)), options, float("inf"), 0.0)])
         scheduler.tick()
         ended += len(scheduler.news.ended)
-        scheduler.news = type(scheduler.news)()
+        scheduler.news = News()
         now = time.perf_counter()
     return ended / (now - began)
 

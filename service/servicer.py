@@ -10,6 +10,7 @@ from contextlib import aclosing
 from chairlift.v1 import seq2seq_pb2 as pb
 from service import requests, wire
 from service.catalogue import Models
+from service.models import Model
 from service.options import Options
 
 EARLY_SECONDS = 0.05  # at most, and at most a tenth of the time
@@ -24,12 +25,7 @@ class Servicer:
 
     async def generate(self, request: pb.GenerateRequest, seconds: float | None) -> pb.GenerateResponse:
         """Answers for many inputs, in their order."""
-        model = self._models.select(request.model.name, request.model.version)
-        options, priority = requests.options(request.options, model), requests.priority(request.priority)
-        requests.refuse_floods(
-            options, request.options.log_probabilities, min(len(request.inputs), model.max_inputs), model
-        )
-        deadline = self._deadline(_time_for(options, seconds))
+        model, options, deadline, priority = self._asked(request, len(request.inputs), seconds)
         answers = await model.generate(request.inputs, options, deadline, priority)
         return wire.response(model, answers, request.options)
 
@@ -37,10 +33,7 @@ class Servicer:
         self, request: pb.GenerateStreamRequest, seconds: float | None
     ) -> AsyncGenerator[pb.GenerateStreamResponse, None]:
         """Tokens of one input as they are decided, then the answer."""
-        model = self._models.select(request.model.name, request.model.version)
-        options, priority = requests.options(request.options, model), requests.priority(request.priority)
-        requests.refuse_floods(options, request.options.log_probabilities, 1, model)
-        deadline = self._deadline(_time_for(options, seconds))
+        model, options, deadline, priority = self._asked(request, 1, seconds)
         async with aclosing(model.stream(request.input, options, deadline, priority)) as news:
             async for item in news:
                 yield wire.event(item, model, request.options)
@@ -67,6 +60,16 @@ class Servicer:
         model = self._models.select(request.model.name, request.model.version)
         default = self._models.select("", 0)
         return pb.GetModelResponse(model=wire.description(model, model is default, True))
+
+    def _asked(
+        self, request: pb.GenerateRequest | pb.GenerateStreamRequest, inputs: int, seconds: float | None
+    ) -> tuple[Model, Options, float, int]:
+        """Who is to decode so many inputs, how, until when, and how urgently."""
+        model = self._models.select(request.model.name, request.model.version)
+        options, priority = requests.options(request.options, model), requests.priority(request.priority)
+        most = min(inputs, model.max_inputs)  # more are refused for their number
+        requests.refuse_floods(options, request.options.log_probabilities, most, model)
+        return model, options, self._deadline(_time_for(options, seconds)), priority
 
     def _deadline(self, seconds: float | None) -> float:
         """On the monotonic clock: the caller's, but not past the server's longest."""
