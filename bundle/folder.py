@@ -74,7 +74,10 @@ def _read(folder: int, name: str, entry: FileEntry | None = None) -> bytes:
     try:
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         try:
-            _check_status(name, os.fstat(descriptor))
+            status = os.fstat(descriptor)
+            _check_status(name, status)
+            if entry is not None:
+                _check_size(name, status.st_size, entry)
             with os.fdopen(descriptor, "rb", closefd=False) as file:
                 data = file.read(_largest(name) + 1 if entry is None else entry.size + 1)
         finally:
@@ -99,9 +102,13 @@ def _largest(name: str) -> int:
     return LARGEST_BYTES.get(name, LARGEST_GRAPH_BYTES)
 
 
+def _check_size(name: str, size: int, entry: FileEntry) -> None:
+    if size != entry.size:
+        raise BundleError(f"{name}: {size} bytes; the manifest allows exactly {entry.size}")
+
+
 def _check_bytes(name: str, data: bytes, entry: FileEntry) -> None:
-    if len(data) != entry.size:
-        raise BundleError(f"{name}: {len(data)} bytes; the manifest allows exactly {entry.size}")
+    _check_size(name, len(data), entry)
     if hashlib.sha256(data).hexdigest() != entry.sha256:
         raise BundleError(
             f"{name}: its SHA-256 is not the one in the manifest; only those very bytes are allowed"

@@ -7,24 +7,18 @@ import re
 from pathlib import Path
 
 from bundle.errors import BundleError
-from bundle.manifest import MANIFEST
 from bundle.values import NAME
 
 _VERSION = re.compile(r"[1-9][0-9]{0,9}")
 
 
 def find_bundles(repository: Path) -> list[Path]:
-    """Return the folders that hold a manifest, sorted by name and then by version as a number.
+    """Return the folders of bundles, sorted by name and then by version as a number.
 
     Other names are skipped, among them hidden ones, such as what a crashed writer leaves behind. Raises
     BundleError where the repository is not a folder that can be listed.
     """
-    found = [
-        version
-        for name in _folders(repository, NAME)
-        for version in _folders(name, _VERSION)
-        if (version / MANIFEST).is_file()
-    ]
+    found = [version for name in _folders(repository, NAME) for version in _folders(name, _VERSION)]
     return sorted(found, key=lambda folder: (folder.parent.name, int(folder.name)))
 
 

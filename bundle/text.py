@@ -46,13 +46,16 @@ class _Text:
         refuse_loose_json(self.file, json_bytes)
         try:
             self._tokenizer = Tokenizer.from_buffer(json_bytes)
+            by_character = _goes_by_character(json_bytes)
         except ValueError as error:
             raise BundleError(f"{self.file}: not a tokenizer: {error}") from error
+        except (AttributeError, KeyError, TypeError) as error:  # the library is more lenient than we are
+            raise BundleError(f"{self.file}: not laid out as the tokenizers library writes it") from error
         self._check_settings()
         self.tokens: tuple[str, ...] = self._read_tokens()
         self._ids_of_ascii: bytes | None = None
         self._check_encoding()
-        if _goes_by_character(json_bytes) and len(self.tokens) <= _NO_ID:
+        if by_character and len(self.tokens) <= _NO_ID:
             self._ids_of_ascii = self._tabulate_ascii()
 
     def encode(self, text: str) -> list[int]:

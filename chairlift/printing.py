@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chairlift.description import Calibration, Model, ModelCard
+from chairlift.description import Calibration, Model, ModelCard, Score
 from chairlift.results import AnswerSource, Generation, Hypothesis, InputError, TargetScore, TokenChunk
+
+ERROR_RATES = ("WER", "PER", "CER")  # in percent
 
 
 def print_answer(
@@ -141,14 +143,15 @@ def print_models(models: list[Model], as_json: bool) -> None:
 
 def _scores(card: ModelCard) -> Iterator[str]:
     """A line a metric and data set."""
-    measured = [(score, score.interval_95) for score in card.scores if score.interval_95]
-    for metric, dataset in dict.fromkeys((score.metric, score.dataset) for score, _ in measured):
-        values = (
-            f"{score.value:.2f} % ({low:.2f} to {high:.2f}) {score.decoding}"
-            for score, (low, high) in measured
-            if (score.metric, score.dataset) == (metric, dataset)
-        )
+    rates = [score for score in card.scores if score.metric in ERROR_RATES]
+    for metric, dataset in dict.fromkeys((score.metric, score.dataset) for score in rates):
+        values = (_rate(score) for score in rates if (score.metric, score.dataset) == (metric, dataset))
         yield f"{metric}, on {dataset}: {'; '.join(values)}"
+
+
+def _rate(score: Score) -> str:
+    within = " ({:.2f} to {:.2f})".format(*score.interval_95) if score.interval_95 else ""
+    return f"{score.value:.2f} %{within} {score.decoding}"
 
 
 def _speed(model: Model) -> Iterator[str]:

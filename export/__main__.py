@@ -34,6 +34,8 @@ from training.data import DataError
 from training.model import Seq2Seq
 from training.vocabulary import rebuild_texts
 
+CASCADE_BEAM = 5
+
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit status: 0, or 2 when nothing was published."""
@@ -41,11 +43,16 @@ def main(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     if options.train and not (options.dev and options.score):
         parser.error("--train: says what confidence is fitted for, which needs --dev and --score")
+    if options.cascade_beam and not options.dev:
+        parser.error("--cascade-beam: says how wide the cascade's beam is, which is fitted with --dev")
     torch.set_num_threads(1)  # most batches here are too small to share
     try:
         refuse_existing(options.to / options.name / str(options.version))  # before the proof, which is long
-        for file in filter(None, (options.score, options.dev, options.train, options.lexicon)):
+        for file in filter(None, (options.train, options.lexicon)):
             file.open("rb").close()
+        measured, fitted = (file.read_bytes() if file else None for file in (options.score, options.dev))
+        if measured is not None and measured == fitted:
+            raise DataError(f"{options.score}: the pairs of --dev; what is fitted is measured on others")
         given = options.samples.read_text(encoding="utf-8").splitlines() if options.samples else []
         checkpoint = load_checkpoint(options.run / "best.safetensors")
         if checkpoint.recipe.model.backwards:
@@ -110,9 +117,8 @@ def _parser() -> argparse.ArgumentParser:
         "--cascade-beam",
         type=int,
         choices=range(2, MOST_BEAM + 1),
-        default=5,
         metavar="N",
-        help="width of the cascade's beam (default: %(default)s)",
+        help=f"width of the cascade's beam (default: {CASCADE_BEAM})",
     )
     parser.add_argument(
         "--lexicon",
@@ -216,7 +222,8 @@ def _fit_cascade(exported: Exported, checkpoint: Checkpoint, options: argparse.N
     """The cascade of the default profile, where there are pairs to fit it on; says what came of it."""
     if not options.dev:
         return None
-    found = fit_cascade(exported, checkpoint, options.dev, options.cascade_beam)
+    beam = options.cascade_beam or CASCADE_BEAM
+    found = fit_cascade(exported, checkpoint, options.dev, beam)
     if found:
         print(
             f"cascade\tbeam {found.beam_size} below a margin of {found.margin:g}, "
@@ -225,7 +232,7 @@ def _fit_cascade(exported: Exported, checkpoint: Checkpoint, options: argparse.N
             f"beam {found.beam_wer:.2f} %"
         )
     else:
-        print(f"cascade\tnone: on {options.dev}, a beam of {options.cascade_beam} is no better than greedy")
+        print(f"cascade\tnone: on {options.dev}, a beam of {beam} is no better than greedy")
     return found
 
 

@@ -5,6 +5,7 @@ headers (Debian: libgrpc-dev); elsewhere grpc.aio takes the calls.
 """
 
 import ctypes
+import logging
 import struct
 from collections.abc import Iterator, Sequence
 from ctypes import POINTER, Structure, c_char_p, c_int32, c_int64, c_void_p
@@ -12,6 +13,8 @@ from enum import IntEnum
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+log = logging.getLogger(__name__)
 
 LIBRARY = Path(__file__).resolve().parent.parent / "build" / "native" / "calls.so"
 LAYOUT = struct.Struct("=Qdiiq")  # call, deadline, kind, method, bytes of the message
@@ -52,7 +55,7 @@ class Pair(Structure):
 
 @cache
 def load() -> Any:
-    """The compiled front; None where it was not compiled, or gRPC's C library is not there."""
+    """The compiled front; None where none of this version was compiled, or gRPC's C library is not there."""
     try:
         library = ctypes.CDLL(str(LIBRARY))
     except OSError:
@@ -76,9 +79,13 @@ def load() -> Any:
         "cancel": (None, (c_void_p,)),
         "close": (c_int64, (c_void_p,)),
     }
-    for name, (result, arguments) in signatures.items():
-        function = getattr(library, f"calls_{name}")
-        function.restype, function.argtypes = result, arguments
+    try:
+        for name, (result, arguments) in signatures.items():
+            function = getattr(library, f"calls_{name}")
+            function.restype, function.argtypes = result, arguments
+    except AttributeError:
+        log.warning("the compiled front is another version's, and left alone: `make native` compiles it anew")
+        return None
     return library
 
 

@@ -5,6 +5,7 @@ compiler; a machine without them decodes through ONNX Runtime alone.
 """
 
 import ctypes
+import logging
 import platform
 from ctypes import POINTER, Structure, c_float, c_int32, c_int64, c_void_p
 from functools import cache
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+log = logging.getLogger(__name__)
 
 Array = np.ndarray[Any, Any]
 
@@ -157,11 +160,15 @@ class Kernels(NamedTuple):
 
 @cache
 def load(folder: Path = FOLDER) -> Kernels | None:
-    """The kernels for this processor, or None where none were compiled."""
+    """The kernels for this processor, or None where none of this version were compiled."""
     for kind, needed in KINDS.items():
         file = folder / f"kernels-{kind}.so"
         if needed <= _features() and file.is_file():
-            library = _declared(ctypes.CDLL(str(file)))
+            try:
+                library = _declared(ctypes.CDLL(str(file)))
+            except AttributeError:
+                log.warning("kernels of another version are left alone: `make native` compiles them anew")
+                continue
             if library.chairlift_prepare() == 0:
                 return Kernels(library, kind)
     return None

@@ -73,6 +73,8 @@ class Metrics:
         self.handling = histogram("grpc_server_handling_seconds", "Calls, from arrival to status.", CALL)
 
         self.rejected = counter("chairlift_rejected", "Calls refused at the door.", ("reason",))
+        for reason in ("QUEUE_FULL", "DEADLINE_UNREACHABLE", "DRAINING", "DEVICE_LOST"):
+            self.rejected.labels(reason)  # there from the start, so that the first refusals are an increase
         self.draining = gauge("chairlift_draining", "1 while the server drains.")
         self.fallbacks = counter("chairlift_device_fallback", "Engines on the CPU because CUDA did not work.")
 

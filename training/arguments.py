@@ -4,6 +4,7 @@ Knows nothing of what they do with it.
 """
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -61,9 +62,15 @@ def refuse_unread_data(parser: argparse.ArgumentParser, options: argparse.Namesp
 
 def output(text: str) -> Path:
     """A file that can be written, for all that its folder says."""
-    path = Path(text)
-    if path.is_dir() or not path.parent.is_dir():
-        wrong = "is a folder" if path.is_dir() else f"there is no folder {path.parent}"
+    path = Path(os.path.realpath(text))  # what a link points to is written, not the link
+    wrong = ""
+    if path.is_dir():
+        wrong = "is a folder"
+    elif path.exists() and not path.is_file():
+        wrong = "is a device or a pipe"
+    elif not path.parent.is_dir():
+        wrong = f"there is no folder {Path(text).parent}"
+    if wrong:
         raise argparse.ArgumentTypeError(f"{text}: {wrong}; a file in a folder that exists is wanted")
     return path
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from training.arguments import output, refuse_to_overwrite, whole_number
 from training.atomic import write_atomically
-from training.data import read_words
+from training.data import DataError, read_words
 
 START, END = "\0", "\1"  # no word has those
 ORDER = 5  # letters, the one that is drawn among them
@@ -54,7 +54,12 @@ class Letters:
 
 
 def invent(words: Sequence[str], avoid: Collection[str], count: int, seed: int) -> list[str]:
-    """`count` different words, or fewer where the list makes no more, none among `words` or `avoid`."""
+    """`count` different words, or fewer where the list makes no more, none among `words` or `avoid`.
+
+    Raises DataError where there are no words.
+    """
+    if not words:
+        raise DataError("no words to make others of; one a line is wanted")
     letters, chance = Letters(words), random.Random(seed)
     known = {word.casefold() for word in (*words, *avoid)}
     found: list[str] = []

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from bundle.complaints import with_what_is_allowed
-from bundle.values import Attention, Cell, Context, LayerCount, Length, Size
+from bundle.values import Attention, Cell, Context, LayerCount, Length, Line, Prose, Size
 
 Count = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Natural = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -31,8 +31,8 @@ class Extra(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A file that adds to the training file, with a name and a licence of its own."""
 
     file: str
-    name: str
-    licence: str
+    name: Line
+    licence: Line
 
 
 class Files(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="files", tag_field="kind"):
@@ -46,8 +46,8 @@ class Files(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="
     dev: str
     test: str = ""
     extra: tuple[str | Extra, ...] = ()
-    name: str
-    licence: str
+    name: Line
+    licence: Line
 
     @property
     def extras(self) -> tuple[Extra, ...]:
@@ -189,9 +189,9 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Card(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a person should know of the model that comes out."""
 
-    title: str
-    description: str
-    licence: str = "Apache-2.0"
+    title: Line
+    description: Prose
+    licence: Line = "Apache-2.0"
 
 
 class Recipe(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -43,6 +43,8 @@ def run_calibrate(arguments: Sequence[str]) -> int:
     ensemble = load_ensemble(options.runs, options)
     split = split_of(ensemble.checkpoint, options)
     fitted_on, share = _fitted_on(ensemble, options)
+    if fitted_on.sha256 == split.sha256:
+        raise DataError(f"{split.name}: fitted on and measured on; what is fitted is measured on other pairs")
     fitting = _judged(ensemble, fitted_on)
     if share is not None and not fitting.can_stand_for(share):
         share = None

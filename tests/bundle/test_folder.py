@@ -174,6 +174,13 @@ def test_a_file_that_the_system_will_not_open(
     refused(folder, file, "Permission denied")
 
 
+def test_refuses_a_size_that_no_memory_holds(folder: Path) -> None:
+    """Before it asks for so much."""
+    most = 2**40
+    rewrite_manifest(folder, lambda fields: fields["files"]["source.json"].update(size=most))
+    refused(folder, "source.json", f"the manifest allows exactly {most}")
+
+
 def test_refuses_a_graph_over_its_size_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     size = max(path.stat().st_size for path in folder.glob("*.onnx"))
     monkeypatch.setattr(bundle.folder, "LARGEST_GRAPH_BYTES", size)

@@ -30,13 +30,14 @@ def test_skips_other_names(tmp_path: Path, place: str) -> None:
     assert find_bundles(tmp_path) == [tmp_path / "a" / "3"]
 
 
-def test_skips_folders_without_a_manifest_and_files(tmp_path: Path) -> None:
+def test_skips_files_but_no_folder_that_lacks_its_manifest(tmp_path: Path) -> None:
+    """It is somebody's bundle, and not sound: whoever reads it says so."""
     make(tmp_path, "a/3")
     (tmp_path / "a" / "4").mkdir()
     (tmp_path / "a" / "5").write_bytes(b"")
     (tmp_path / "b").write_bytes(b"")
     (tmp_path / "c").mkdir()
-    assert find_bundles(tmp_path) == [tmp_path / "a" / "3"]
+    assert find_bundles(tmp_path) == [tmp_path / "a" / "3", tmp_path / "a" / "4"]
 
 
 def test_newest(tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ BROKEN_SPLIT = {"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolate
         (SOUND[:-20], "not strict JSON"),
         (changed(SOUND, model={"type": "Foo"}), "not a tokenizer"),
         (changed(SOUND, pre_tokenizer=BROKEN_SPLIT), "not a tokenizer"),
+        (changed(SOUND, normalizer=[[]]), "not laid out as the tokenizers library writes it"),
         (changed(SOUND, truncation=TRUNCATION), "truncation or padding is set"),
         (changed(SOUND, padding=PADDING), "truncation or padding is set"),
         (changed(SOUND, added_tokens=[ADDED]), "added_tokens"),

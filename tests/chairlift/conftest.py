@@ -198,7 +198,8 @@ def model() -> pb.Model:
         ready=True,
         is_default=True,
         card=pb.ModelCard(
-            title="Spells backwards", scores=[pb.Score(dataset="test", metric="WER", value=1.5)]
+            title="Spells backwards",
+            scores=[pb.Score(dataset="test", metric="WER", value=1.5, decoding="greedy")],
         ),
         limits=pb.Limits(max_source_length=64, max_target_length=64, max_inputs=1024, max_beam_size=8),
         profiles=["fp32"],

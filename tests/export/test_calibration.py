@@ -143,6 +143,19 @@ def test_what_dev_stands_for_counts_with_dev_alone(
     with pytest.raises(SystemExit):
         exported(tiny_run, tmp_path, "--score", files[1], "--train", files[0])
     assert "--train: says what confidence is fitted for" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        exported(tiny_run, tmp_path, "--cascade-beam", "3")
+    assert "--cascade-beam: says how wide" in capsys.readouterr().err
+
+
+def test_what_is_fitted_is_measured_on_other_pairs(
+    tiny_run: Path, files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = tmp_path / "again.tsv"
+    again.write_bytes(Path(files[0]).read_bytes())
+    with pytest.raises(AssertionError):
+        exported(tiny_run, tmp_path, "--dev", files[0], "--score", again)
+    assert "again.tsv: the pairs of --dev" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--dev", "--score"])

@@ -132,7 +132,9 @@ def test_where_the_beam_is_right_a_cascade_is_stored(
     bundle: Bundle, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = pairs(decode_all(bundle, "int8", WIDTH)[0], bundle.target, tmp_path / "dev.some.tsv")
-    exported = export_with(tiny_run, tmp_path, "--dev", str(file), "--score", str(file))
+    measured = tmp_path / "test.tsv"
+    measured.write_text("".join(reversed(file.read_text().splitlines(keepends=True))))
+    exported = export_with(tiny_run, tmp_path, "--dev", str(file), "--score", str(measured))
     cascade, count = exported.manifest.cascade, len(file.read_text().splitlines())
     assert cascade is not None
     assert (cascade.beam_size, cascade.profile, cascade.dataset) == (WIDTH, "int8", "dev")

@@ -1,6 +1,7 @@
 """The compiled front itself: what it does with calls that no service of ours would see, and with its own."""
 
 import asyncio
+import ctypes.util
 from collections.abc import AsyncIterator, Callable
 
 import grpc
@@ -258,3 +259,10 @@ async def test_the_front_says_when_a_call_was_forgotten(caplog, monkeypatch):
             await channel.unary_unary("/test.Test/Nothing")(b"", timeout=0.2)
     await server.stop(0.1)
     assert "never ended" in caplog.text
+
+
+def test_a_library_of_another_version_is_left_alone(monkeypatch, caplog):
+    """grpc.aio takes the calls then."""
+    monkeypatch.setattr(calls, "LIBRARY", ctypes.util.find_library("c"))
+    assert calls.load.__wrapped__() is None
+    assert "`make native` compiles it anew" in caplog.text

@@ -166,7 +166,15 @@ def test_the_command_fits_for_the_training_files_share(
     folder = random_run(tmp_path / "run", 1)
     (tmp_path / "dev.tsv").write_text("ab\ta\tb\nbc\tb\n")
     (tmp_path / "train.tsv").write_text("".join(f"{a}{b}\t{a}\n" for a in "abcde" for b in "ab") + "aa\tb\n")
-    files = ("--fit", tmp_path / "dev.tsv", "--file", tmp_path / "dev.tsv", "--train", tmp_path / "train.tsv")
+    (tmp_path / "mine.tsv").write_text("ba\tb\ncb\tc\n")
+    files = (
+        "--fit",
+        tmp_path / "dev.tsv",
+        "--file",
+        tmp_path / "mine.tsv",
+        "--train",
+        tmp_path / "train.tsv",
+    )
     printed = said(capsys, "calibrate", folder, *files)
     assert "several targets\t50.0% of the sources of dev.tsv, which count as 10.0%\n" in printed
     (tmp_path / "dev.tsv").write_text("ab\ta\nbc\tb\n")
@@ -179,6 +187,9 @@ def test_the_command_needs_a_whole_answer(tmp_path: Path, capsys: pytest.Capture
     checkpoint = load_checkpoint(folder / "best.safetensors")
     checkpoint.tensors["model.decoder.output.bias"][0] = -100.0  # <E> never comes
     save_checkpoint(folder / "best.safetensors", checkpoint)
-    files = ["--fit", str(tmp_path / "pairs.tsv"), "--file", str(tmp_path / "pairs.tsv")]
+    (tmp_path / "mine.tsv").write_text("ba\tb\n")
+    files = ["--fit", str(tmp_path / "pairs.tsv"), "--file", str(tmp_path / "mine.tsv")]
     assert main(["calibrate", str(folder), *files]) == 2
     assert "pairs.tsv: no answer is whole" in capsys.readouterr().err
+    assert main(["calibrate", str(folder), *files[:2], "--file", files[1]]) == 2
+    assert "what is fitted is measured on other pairs" in capsys.readouterr().err

@@ -53,6 +53,12 @@ def test_a_list_that_makes_no_more_ends(tmp_path: Path, capsys: pytest.CaptureFi
     assert said(capsys, "invent", *files, "--count", 10) == f"{tmp_path}/made.txt\t0 of 10 words\n"
 
 
+def test_a_list_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "words.tsv").write_text("\n \n")
+    assert main(["invent", "--words", str(tmp_path / "words.tsv"), "--to", str(tmp_path / "made.txt")]) == 2
+    assert "no words to make others of" in capsys.readouterr().err
+
+
 def test_the_command_writes_a_list_that_can_be_labelled(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -286,6 +286,7 @@ def test_evaluate_makes_no_folder_of_a_name_mistyped(
         ("training.clip_value=inf", "training.clip_value: "),
         ("training.learning_rate=inf", "training.learning_rate: "),
         ("training.weight_decay=inf", "training.weight_decay: "),
+        ('card.title=""', "card.title: Expected `str` of length >= 1"),  # which no bundle could have
         ("nothing.here=1", "expected table.key=value"),
         ("training.epochs", "expected table.key=value"),
     ],

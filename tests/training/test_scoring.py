@@ -1,6 +1,7 @@
 """Commands on trained runs: beams, ensembles, comparisons, lists of errors, labels to learn from."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,17 @@ def test_decoding_of_no_sense_is_refused(
         main(["evaluate", str(home / "first"), *arguments])
     assert refusal.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_what_is_written_is_a_file(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A pipe is left alone, where a device might lie; what a link points to is written."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SystemExit):
+        main(["evaluate", str(home / "first"), "--errors", str(tmp_path / "pipe")])
+    assert "is a device or a pipe" in capsys.readouterr().err
+    (tmp_path / "link").symlink_to(tmp_path / "errors.tsv")
+    said(capsys, "evaluate", home / "first", "--errors", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "errors.tsv").read_text().startswith("distance")
 
 
 def test_a_file_does_not_pass_for_the_split_of_its_name(
