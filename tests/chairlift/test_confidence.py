@@ -64,7 +64,7 @@ def test_the_column_has_no_place_elsewhere(server, beside):
 
 
 def test_the_list_of_models_says_what_is_promised(server, calibrated):
-    listed, promised = run(server.address, "--list")[1].splitlines()
+    listed, _, promised = run(server.address, "--list")[1].splitlines()
     assert listed.startswith("backwards*")
     said = ("over 0.5 75.0% of answers, 87.5% right", "over 0.9 50.0% of answers, 96.9% right")
     assert promised == f"  confidence, on test: {'; '.join(said)}"
