@@ -12,8 +12,8 @@ from service.scheduler import Scheduler
 from service.sequence import Sequence
 
 TURNS = 16  # express steps
-COMPANY_STEPS = 3  # for which the ended wait for others, to travel together
-COMPANY_ENDS = 8  # ended sequences that wait for no more of them
+COMPANY_STEPS = 10  # for which the ended wait for others, to travel together
+COMPANY_ENDS = 32  # ended sequences that wait for no more of them
 
 
 class Lanes:

@@ -94,11 +94,11 @@ def test_the_ended_of_a_few_steps_travel_together():
     ride = Ride(rows=40)
     ids = ride.submit(*[1] * 3, *[2] * 2, *[30] * 30)
     told = []
-    for _ in range(9):
+    wait, more = lanes.COMPANY_STEPS - 1, 5
+    for _ in range(wait + more):
         ride.tick()
         told.append(len(ride.ended))
-    wait = lanes.COMPANY_STEPS - 1
-    assert told == [0] * wait + [5] * (9 - wait)
+    assert told == [0] * wait + [5] * more
     assert set(ride.ended) == set(ids[:5])
     few = Ride(rows=40)
     few.submit(1, 30)
