@@ -182,6 +182,34 @@ def test_the_wait_is_counted_in_rows_of_all_engines(engines, rows, beam_size):
     assert refusal.value.retry_seconds == pytest.approx(15, rel=0.01)
 
 
+def test_each_beam_of_a_call_counts_for_its_rows_where_the_next_one_goes():
+    desk = Desk(engines=2, rows=8, max_waiting=100)
+    desk.submit(1, beam_size=4)
+    options = Options(9, beam_size=3)  # of the whole call
+    desk.dispatcher.submit([Submission([2], options, FAR, desk.told.append) for _ in range(3)])
+    assert desk.load == [2, 2]  # beside 4 rows there are 0, 3 and then 6
+
+
+def test_those_with_priority_go_where_fewest_others_have_it():
+    desk = Desk(engines=2, rows=8, max_waiting=100)
+    desk.submit(5)
+    assert desk.load == [3, 2]
+    desk.submit(1, priority=1)
+    assert desk.load == [4, 2]
+    assert desk.dispatcher.rows == 2 * (8 + 8)
+
+
+def test_a_wait_is_held_against_the_deadline_itself():
+    desk = Desk(rows=1, max_waiting=100)
+    desk.submit(1)
+    desk.wires[0].end(1, held=10.0)
+    desk.submit(1)
+    with pytest.raises(Overloaded) as refusal:
+        desk.submit(1, deadline=time.monotonic() + 9.5)
+    assert refusal.value.reason == "DEADLINE_UNREACHABLE"
+    desk.submit(1, deadline=time.monotonic() + 11)
+
+
 def test_those_with_priority_have_rows_of_their_own():
     """A full house of others neither keeps them out nor makes their wait look long."""
     desk = Desk(rows=2, max_waiting=4)

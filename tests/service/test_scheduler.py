@@ -63,6 +63,29 @@ def test_without_newcomers_the_last_row_fills_the_hole():
     assert (lift.tokens(first), lift.tokens(last)) == ([5, 4, 3, 2, 1], [7, 6, 5, 4, 3, 2, 1])
 
 
+def test_news_say_how_long_each_run_took():
+    """What is left of a tick is overhead; of a clock that stands still, what the runs took is missing."""
+
+    class Timed(CountdownEngine):
+        run_seconds = 0.25
+
+        def steps(self, count, most, short):
+            return [self.step(count) for _ in range(min(most, 3))]
+
+    lift = Lift(Timed(rows=4))
+    lift.ride([9], [9])
+    lift.tick()
+    first = lift.news[-1]
+    assert (first.encode_rows, first.encode_seconds) == ([2], [0.25])
+    assert sum(first.step_seconds) == pytest.approx(0.25) and set(first.step_rows) == {2}
+    assert first.overhead_seconds == [pytest.approx(-0.5)]
+    lift.tick()
+    second = lift.news[-1]
+    assert len(second.step_seconds) == len(second.step_rows) == 3, "steps in one go"
+    assert sum(second.step_seconds) == pytest.approx(0.25)
+    assert second.overhead_seconds == [pytest.approx(-0.25)] and not second.encode_rows
+
+
 def test_newcomers_join_in_the_middle():
     engine = CountdownEngine(rows=4)
     lift = Lift(engine)

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 
 import grpc
 import pytest
@@ -72,6 +73,42 @@ async def test_others_get_their_turns_while_much_is_tokenised(start, monkeypatch
     await service.model.generate(["abc" * 300] * 400, Options(12), FAR)
     task.cancel()
     assert least <= turns <= most
+
+
+async def test_a_priority_reaches_the_queue_however_one_asks(start, monkeypatch):
+    service = await start()
+    seen = []
+    submit = service.model.dispatcher.submit
+
+    def look(submissions):
+        seen.extend(submission.priority for submission in submissions)
+        submit(submissions)
+
+    monkeypatch.setattr(service.model.dispatcher, "submit", look)
+    await service.stub.Generate(pb.GenerateRequest(inputs=["abc"], priority=4))
+    [_ async for _ in service.stub.GenerateStream(pb.GenerateStreamRequest(input="abc", priority=5))]
+    text = service.bundle.target.decode([2])
+    await service.stub.Score(pb.ScoreRequest(inputs=["abc"], targets=[text], priority=6))
+    assert seen == [4, 5, 6]
+
+
+async def test_messages_are_counted_and_calls_are_timed(start):
+    service = await start()
+    began = time.monotonic()
+    await service.texts("abc")
+    news = [_ async for _ in service.stub.GenerateStream(pb.GenerateStreamRequest(input="abc"))]
+    took = time.monotonic() - began
+    counted = {
+        name: {
+            sample.labels["grpc_method"]: sample.value
+            for sample in service.samples(f"grpc_server_{name}")
+            if sample.value
+        }
+        for name in ("msg_received_total", "msg_sent_total", "handling_seconds_sum")
+    }
+    assert counted["msg_received_total"] == {"Generate": 1, "GenerateStream": 1}
+    assert counted["msg_sent_total"] == {"Generate": 1, "GenerateStream": len(news)}
+    assert 0 < sum(counted["handling_seconds_sum"].values()) < took
 
 
 async def test_one_bad_input_among_many_harms_no_other(start):
