@@ -10,6 +10,7 @@ import pytest
 from bundle.reader import Bundle, read_bundle
 from chairlift import AsyncClient, Client, ServerError, Unavailable
 from service.engine_process import NICENESS
+from service.lifecycle import OVERRAN
 from service.pollers import POLLER_NICENESS
 from tests.e2e.conftest import ServerProcess
 
@@ -162,3 +163,21 @@ async def test_a_server_that_is_told_to_stop_while_it_loads_stops(serve):
     assert server.exit_status() == 0
     assert server.logged("stopped before it was ready")
     await all_ended(pids)
+
+
+async def test_a_drain_that_outlasts_every_limit_is_ended(serve):
+    """Its engine stands still, with a call inside, and takes longer to be given up than there is time."""
+    server = serve("--lame-duck-seconds", "0", "--drain-seconds", "0").ready()
+    (engine,) = engines(server)
+    os.kill(engine, signal.SIGSTOP)
+    async with AsyncClient(server.listen) as client:
+        call = asyncio.create_task(client.generate(["abc"]))
+        rows = 'chairlift_rows_in_use{model="tiny",version="1"} 1.0'
+        async with asyncio.timeout(10):
+            while rows not in await asyncio.to_thread(server.metrics):  # noqa: ASYNC110 (another process)
+                await asyncio.sleep(0.01)
+        server.terminate()
+        assert await asyncio.to_thread(server.exit_status) == OVERRAN
+        await asyncio.gather(call, return_exceptions=True)
+    os.kill(engine, signal.SIGKILL)
+    await all_ended([engine])

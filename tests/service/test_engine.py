@@ -179,6 +179,17 @@ def test_golden_cases_see_a_changed_weight(bundle: Bundle):
         golden.verify(altered, Engine(altered, "fp32", ROWS))
 
 
+def test_golden_cases_see_a_score_that_is_not_a_number(served, engine, monkeypatch):
+    lost = float("nan")
+    monkeypatch.setattr(
+        golden,
+        "_decode",
+        lambda _, cases: [(list(case.target_ids), [lost] * len(case.target_ids)) for case in cases],
+    )
+    with pytest.raises(StartError, match="golden case 0: a score differs by nan"):
+        golden.verify(served[0], engine)
+
+
 def test_golden_cases_see_answers_that_depend_on_neighbours(served, engine, monkeypatch):
     """Negative control: an engine whose scores grow with the number of rows."""
     step = Engine.step
