@@ -212,6 +212,22 @@ def test_results_are_frozen(client):
         answer.source_length = 2
 
 
+CALLS = {
+    "generate": lambda client, text, **asked: client.generate([text], **asked),
+    "stream": lambda client, text, **asked: list(client.stream(text, **asked)),
+    "score": lambda client, text, **asked: client.score([text], ["x"], **asked),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_every_call_has_its_time_its_model_and_its_priority(client, server, call):
+    call(client, "ab", model="backwards", version=3, priority=2)
+    request = server.servicer.request
+    assert (request.model.name, request.model.version, request.priority) == ("backwards", 3, 2)
+    with pytest.raises(chairlift.DeadlineExceeded):
+        call(client, "SLOW", timeout_seconds=0.2)
+
+
 @pytest.mark.parametrize("seconds", [0, -1.0, float("nan"), float("inf"), 1e12])
 def test_a_time_that_is_none_is_refused(client, server, seconds):
     for call in (client.generate, lambda text, **options: list(client.stream(text, **options))):

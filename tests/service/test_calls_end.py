@@ -127,8 +127,8 @@ async def test_a_full_queue_says_when_to_come_back(start):
     error = await refusal(service.ask("a"))
     assert error.code() is Code.RESOURCE_EXHAUSTED
     assert detail(error, ErrorInfo).reason == "QUEUE_FULL"
-    assert detail(error, RetryInfo).retry_delay.ToMilliseconds() >= 1
-    assert int(dict(error.trailing_metadata())["grpc-retry-pushback-ms"]) >= 1
+    assert detail(error, RetryInfo).retry_delay.ToMilliseconds() == 10, "nobody can tell yet"
+    assert dict(error.trailing_metadata())["grpc-retry-pushback-ms"] == "10"
     engine.open()
     await asyncio.gather(first, second)
     assert service.metric("chairlift_rejected_total", reason="QUEUE_FULL", bare="yes") == 1

@@ -37,6 +37,7 @@ async def test_golden_answers_over_the_wire(start, bundle):
         assert tuple(best.token_ids) == case.target_ids[: len(case.target_ids) - ended]
         assert best.score == pytest.approx(case.score, abs=1e-4)
         assert best.finish_reason == (pb.FINISH_REASON_EOS if ended else pb.FINISH_REASON_LENGTH)
+        assert not (best.log_probabilities or best.alternatives or best.alignments), "nobody asked for those"
         assert result.generation.source_length == len(case.source_ids)
         assert result.generation.unknown_tokens == case.source_ids.count(1)
 
