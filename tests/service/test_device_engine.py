@@ -94,6 +94,15 @@ def test_every_way_of_decoding_is_as_on_the_cpu(bundle: Bundle, engine: DeviceEn
         assert answers == {index: expected[index] for index in answers}
 
 
+def test_more_sources_than_one_encoder_run_takes_are_all_encoded(bundle: Bundle, engine, monkeypatch):
+    monkeypatch.setattr("service.device_engine.ENCODER_BATCH", 2)
+    sources, found = some_sources(5, seed=3), []
+    for each in (engine, Engine(bundle, engine.profile.name, ROWS)):
+        each.encode(sources, [3, 0, 4, 1, 2])
+        found.append(each.step(5))
+    assert found[0] == found[1]
+
+
 def test_alignments_are_those_of_the_cpu(tmp_path_factory):
     bundle = looking(tmp_path_factory, "general")
     sources = some_sources(5, seed=3)
